@@ -317,6 +317,9 @@ pub enum EntryError {
     /// An issuer's prefix begins, or is begun by, another issuer's.
     #[error("the prefix overlaps with another issuer's")]
     PrefixTaken,
+    /// The reader's id is another merchant's, or its key another reader's.
+    #[error("the reader's id or key belongs to another")]
+    ReaderTaken,
     /// The same or a higher revision is there already and says something else.
     #[error("a newer or different entry with this revision is there already")]
     Older,
@@ -407,7 +410,12 @@ impl Directory {
             }
             Record::Reader(reader) => {
                 let (id, key) = (reader.common.id, reader.key.thumbprint());
-                let before = self.readers.get(&id).map(|it| it.key.thumbprint());
+                let before = self.readers.get(&id);
+                let is_anothers = before.is_some_and(|before| before.merchant_id != reader.merchant_id);
+                if is_anothers || self.readers_by_key.get(&key).is_some_and(|holder| *holder != id) {
+                    return Err(EntryError::ReaderTaken);
+                }
+                let before = before.map(|it| it.key.thumbprint());
                 let taken = put(&mut self.readers, id, reader, |it| it.common.revision)?;
                 if let Some(before) = before.filter(|before| *before != key) {
                     self.readers_by_key.remove(&before);
@@ -496,4 +504,78 @@ fn put<I: Ord, T: PartialEq>(
     }
     table.insert(id, new);
     Ok(Taken::New)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::from_bytes(&[seed; 32]).unwrap()
+    }
+
+    fn entry(kind: EntryKind, body: serde_json::Value, signer: &PrivateKey) -> Entry {
+        let mut body = body;
+        for (name, value) in [("revision", json!(1)), ("status", json!("active")), ("not_before_ms", json!(0)), ("not_after_ms", json!(1_000))] {
+            body.as_object_mut().unwrap().entry(name).or_insert(value);
+        }
+        Entry::sign(NetworkId::from_raw([9; 16]), kind, serde_json::to_vec(&body).unwrap(), signer)
+    }
+
+    fn merchant(id: u8, signer: &PrivateKey) -> Entry {
+        let id = MerchantId::from_raw([id; 16]);
+        entry(EntryKind::Merchant, json!({"id": id, "name": "M", "category": "5462", "key": key(id.raw()[0]).public()}), signer)
+    }
+
+    fn reader(id: u8, of: u8, device: u8, revision: u64, signer: &PrivateKey) -> Entry {
+        let (id, of) = (ReaderId::from_raw([id; 16]), MerchantId::from_raw([of; 16]));
+        let body = json!({"id": id, "merchant_id": of, "name": "Till", "key": key(device).public(), "rights": ["refund", "later"], "revision": revision});
+        entry(EntryKind::Reader, body, signer)
+    }
+
+    #[test]
+    fn only_who_may_say_so_is_believed() {
+        let mut directory = Directory::new(NetworkId::from_raw([9; 16]), key(1).public().clone());
+        assert_eq!(directory.take(&reader(30, 2, 40, 1, &key(2))), Err(EntryError::MerchantUnknown));
+        assert_eq!(directory.take(&merchant(2, &key(2))), Err(EntryError::NotSigned));
+        assert_eq!(directory.take(&merchant(2, &key(1))), Ok(Taken::New));
+        assert_eq!(directory.take(&merchant(2, &key(1))), Ok(Taken::Same));
+        assert_eq!(directory.take(&merchant(3, &key(1))), Ok(Taken::New));
+        assert_eq!(directory.take(&reader(30, 2, 40, 1, &key(1))), Err(EntryError::NotSigned), "readers are their merchant's");
+        assert_eq!(directory.take(&reader(30, 2, 40, 2, &key(2))), Ok(Taken::New));
+        assert_eq!(directory.take(&reader(30, 2, 41, 1, &key(2))), Err(EntryError::Older));
+        assert_eq!(directory.take(&reader(30, 2, 41, 2, &key(2))), Err(EntryError::Older), "the same revision, changed");
+    }
+
+    #[test]
+    fn no_merchant_takes_anothers_reader() {
+        let mut directory = Directory::new(NetworkId::from_raw([9; 16]), key(1).public().clone());
+        for it in [merchant(2, &key(1)), merchant(3, &key(1)), reader(30, 2, 40, 1, &key(2))] {
+            assert_eq!(directory.take(&it), Ok(Taken::New));
+        }
+        assert_eq!(directory.take(&reader(30, 3, 41, 2, &key(3))), Err(EntryError::ReaderTaken), "its id");
+        assert_eq!(directory.take(&reader(31, 3, 40, 1, &key(3))), Err(EntryError::ReaderTaken), "its key");
+        assert_eq!(directory.take(&reader(30, 2, 41, 2, &key(2))), Ok(Taken::New), "a new key of its own");
+        assert!(directory.reader_by_key(key(40).thumbprint()).is_none());
+        assert_eq!(directory.reader_by_key(key(41).thumbprint()).unwrap().rights, [Right::Refund, Right::Unknown]);
+    }
+
+    #[test]
+    fn prefixes_are_prefix_free_and_the_right_issuer_is_found() {
+        let mut directory = Directory::new(NetworkId::from_raw([9; 16]), key(1).public().clone());
+        let issuer = |id: u8, prefix: &str| {
+            let endpoints = json!([{"url": "http://a", "from": 0, "to": 9}, {"url": "http://b", "from": 10, "to": 99}]);
+            let body = json!({"id": IssuerId::from_raw([id; 16]), "name": "I", "prefix": prefix, "key": key(5).public(), "currencies": ["JPY"], "endpoints": endpoints});
+            entry(EntryKind::Issuer, body, &key(1))
+        };
+        assert_eq!(directory.take(&issuer(1, "71000001")), Ok(Taken::New));
+        assert_eq!(directory.take(&issuer(2, "7100000")), Err(EntryError::PrefixTaken));
+        assert_eq!(directory.take(&issuer(2, "71000001")), Err(EntryError::PrefixTaken));
+        assert_eq!(directory.take(&issuer(2, "7200")), Ok(Taken::New));
+        let found = directory.issuer_of("710000010728921840110704").unwrap();
+        assert_eq!((found.endpoint(9), found.endpoint(10)), (Some("http://a"), Some("http://b")));
+        assert!(directory.issuer_of("7300").is_none());
+        assert!(found.common.is_active(Timestamp::from_ms(999)) && !found.common.is_active(Timestamp::from_ms(1_000)));
+    }
 }

@@ -1,7 +1,7 @@
 //! Every bound of the protocol, each with its reason. Passing one is a named refusal, never a truncation.
 
-/// Largest amount in minor units: 10^15 − 1, so that it is exact in a JSON number of any language
-/// (below 2^53) and six bytes short of overflowing an `i64` when summed over a thousand accounts.
+/// Largest amount in minor units: 10^15 − 1, so that it is exact in a JSON number of any language (below 2^53), and
+/// nine thousand of them fit in an `i64`.
 pub const MINOR_MAX: u64 = 999_999_999_999_999;
 
 /// Digits of a code on the screen.

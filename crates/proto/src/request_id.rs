@@ -2,16 +2,17 @@
 //! repeat never does anything.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;
 use crate::limits::REQUEST_ID_MAX;
 
 /// 1–64 of `A–Z a–z 0–9 . _ -`. Payments, captures and refunds of a merchant share one space of them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct RequestId(Box<str>);
+/// Cloning shares the text: an issuer keeps each id in several tables.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// Reads the text.
@@ -42,6 +43,12 @@ impl fmt::Display for RequestId {
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 }
 

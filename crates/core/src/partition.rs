@@ -1,0 +1,231 @@
+//! The state of one partition: everything that decisions need, as a fold of its entries.
+//!
+//! Law: equal entries give equal state. Nothing here depends on when a program was started, on what it was asked, or
+//! on how far an index has got: what is remembered of past requests is a fixed window of sequences ([`WINDOW`]).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId};
+use warifu_proto::request_id::RequestId;
+use warifu_proto::time::Timestamp;
+
+use crate::account::Account;
+use crate::code_book::CodeBook;
+use crate::credential::{Credential, Invitation};
+use crate::entry::Digest;
+use crate::payment::Payment;
+
+/// How many of its last entries a partition remembers payments and request ids of. Older ones are found by the index,
+/// which must therefore never lag further than this. At 6 000 payments/s in one partition it is five seconds.
+pub const WINDOW: u64 = 32_768;
+
+/// Whose request ids: a merchant's, or the operator's own.
+pub const OPERATOR: MerchantId = MerchantId::from_raw([0; 16]);
+
+/// What is remembered of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// The entry that answered it.
+    pub sequence: u64,
+    /// What is compared when it is repeated.
+    pub digest: Digest,
+}
+
+/// What a caller's sub-account keeps beyond money.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// The greatest request id that has left memory: above it nothing need be looked up.
+    pub(crate) greatest_forgotten: Option<RequestId>,
+}
+
+/// One partition.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    pub(crate) number: u8,
+    pub(crate) sequence: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) business_day: u32,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) account_numbers: BTreeMap<AccountId, u32>,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) credential_numbers: BTreeMap<CredentialId, u32>,
+    pub(crate) invitations: BTreeMap<InvitationId, Invitation>,
+    pub(crate) codes: CodeBook,
+    /// By merchant and currency number, in minor units. They have no floor.
+    pub(crate) merchants: BTreeMap<(MerchantId, u16), i128>,
+    /// By currency number, in minor units.
+    pub(crate) world: BTreeMap<u16, i128>,
+    pub(crate) requests: BTreeMap<(MerchantId, RequestId), Remembered>,
+    /// In order of sequence: who to forget next.
+    pub(crate) remembered: VecDeque<(u64, MerchantId, RequestId)>,
+    pub(crate) pasts: BTreeMap<MerchantId, Past>,
+    /// In order of their first sequence.
+    pub(crate) payments: VecDeque<Payment>,
+}
+
+impl Partition {
+    /// An empty one, 0–99.
+    pub fn new(number: u8) -> Self {
+        Self {
+            number,
+            sequence: 0,
+            time: Timestamp::default(),
+            business_day: 0,
+            accounts: Vec::new(),
+            account_numbers: BTreeMap::new(),
+            credentials: Vec::new(),
+            credential_numbers: BTreeMap::new(),
+            invitations: BTreeMap::new(),
+            codes: CodeBook::default(),
+            merchants: BTreeMap::new(),
+            world: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            remembered: VecDeque::new(),
+            pasts: BTreeMap::new(),
+            payments: VecDeque::new(),
+        }
+    }
+
+    /// Which one, 0–99.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Sequence of the last entry; 0 before the first.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Time of the last entry.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Business day of the last payment, counted from 1970-01-01. It never goes back, so that a day is a range of
+    /// sequences.
+    pub fn business_day(&self) -> u32 {
+        self.business_day
+    }
+
+    /// An account by its number.
+    pub fn account(&self, number: u32) -> Option<&Account> {
+        self.accounts.get(usize::try_from(number).ok()?)
+    }
+
+    /// An account by its id, with its number.
+    pub fn account_by_id(&self, id: AccountId) -> Option<(u32, &Account)> {
+        let number = *self.account_numbers.get(&id)?;
+        Some((number, self.account(number)?))
+    }
+
+    /// All accounts, in order of opening.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    /// A credential by its number.
+    pub fn credential(&self, number: u32) -> Option<&Credential> {
+        self.credentials.get(usize::try_from(number).ok()?)
+    }
+
+    /// A credential by its id, with its number.
+    pub fn credential_by_id(&self, id: CredentialId) -> Option<(u32, &Credential)> {
+        let number = *self.credential_numbers.get(&id)?;
+        Some((number, self.credential(number)?))
+    }
+
+    /// All credentials, in order of linking.
+    pub fn credentials(&self) -> &[Credential] {
+        &self.credentials
+    }
+
+    /// An invitation.
+    pub fn invitation(&self, id: InvitationId) -> Option<&Invitation> {
+        self.invitations.get(&id)
+    }
+
+    /// What a merchant is owed here, by currency number.
+    pub fn merchant_balances(&self) -> impl Iterator<Item = (MerchantId, u16, i128)> {
+        self.merchants.iter().map(|((merchant, currency), minor)| (*merchant, *currency, *minor))
+    }
+
+    /// What the outside world has put in (below zero) or is owed, by currency number.
+    pub fn world_balances(&self) -> impl Iterator<Item = (u16, i128)> {
+        self.world.iter().map(|(currency, minor)| (*currency, *minor))
+    }
+
+    /// Law 1: debits equal credits. The sum of all balances of each currency; every one must be 0.
+    pub fn imbalance(&self) -> BTreeMap<u16, i128> {
+        let mut sums = BTreeMap::<u16, i128>::new();
+        let accounts =
+            self.accounts.iter().map(|it| (it.currency.number, i128::from(it.balance_minor)));
+        let merchants = self.merchant_balances().map(|(_, currency, minor)| (currency, minor));
+        for (currency, minor) in accounts.chain(merchants).chain(self.world_balances()) {
+            let sum = sums.entry(currency).or_default();
+            *sum = sum.saturating_add(minor);
+        }
+        sums
+    }
+
+    /// A payment that memory still has, by the sequence of its first entry.
+    pub fn payment(&self, first_sequence: u64) -> Option<&Payment> {
+        let at =
+            self.payments.binary_search_by_key(&first_sequence, |it| it.first_sequence).ok()?;
+        self.payments.get(at)
+    }
+
+    /// What memory has of a request.
+    pub fn remembered(&self, caller: MerchantId, request: &RequestId) -> Option<Remembered> {
+        // A tuple of references can't be looked up in a map of tuples; the clone is one small allocation.
+        self.requests.get(&(caller, request.clone())).copied()
+    }
+
+    /// All request ids in memory, with their callers, in order of sequence.
+    pub fn requests(&self) -> impl Iterator<Item = (MerchantId, &RequestId)> {
+        self.remembered.iter().map(|(_, caller, request)| (*caller, request))
+    }
+
+    /// Per caller, the greatest request id that has left memory.
+    pub fn greatest_forgotten(&self) -> impl Iterator<Item = (MerchantId, &RequestId)> {
+        self.pasts
+            .iter()
+            .filter_map(|(caller, past)| Some((*caller, past.greatest_forgotten.as_ref()?)))
+    }
+
+    /// Whether a request that memory does not have may have been answered long ago.
+    pub fn may_be_forgotten(&self, caller: MerchantId, request: &RequestId) -> bool {
+        self.pasts
+            .get(&caller)
+            .and_then(|past| past.greatest_forgotten.as_ref())
+            .is_some_and(|greatest| request <= greatest)
+    }
+
+    /// The time that an entry made now gets: time in entries never goes back.
+    pub fn time_of_entry(&self, now: Timestamp) -> Timestamp {
+        now.max(self.time)
+    }
+
+    /// Forgets what lies outside of the window. The shell calls it after a commit, recovery after each entry: what is
+    /// forgotten depends on the sequence alone.
+    pub fn forget(&mut self) {
+        self.forget_with(|_, _| ());
+    }
+
+    /// The same, and says which request ids left memory.
+    pub fn forget_with(&mut self, mut forgotten: impl FnMut(MerchantId, &RequestId)) {
+        let Some(until) = self.sequence.checked_sub(WINDOW) else { return };
+        while self.payments.front().is_some_and(|it| it.first_sequence <= until) {
+            self.payments.pop_front();
+        }
+        while self.remembered.front().is_some_and(|(sequence, ..)| *sequence <= until) {
+            let Some((_, caller, request)) = self.remembered.pop_front() else { break };
+            forgotten(caller, &request);
+            let key = (caller, request);
+            self.requests.remove(&key);
+            let past = self.pasts.entry(key.0).or_default();
+            if past.greatest_forgotten.as_ref().is_none_or(|greatest| key.1 > *greatest) {
+                past.greatest_forgotten = Some(key.1);
+            }
+        }
+    }
+}

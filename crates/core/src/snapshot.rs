@@ -1,0 +1,124 @@
+//! A partition's whole memory as bytes: what recovery starts from, and what two states are compared by.
+//!
+//! ```text
+//! u8 version = 1 · u8 partition · u64 sequence · u64 time · u32 business day · accounts · credentials · invitations ·
+//! codes · merchants · world · requests · pasts · payments, each a count and so many items in a fixed order
+//! ```
+
+use warifu_proto::id::MerchantId;
+use warifu_proto::mac;
+
+use crate::account::Account;
+use crate::code_book::CodeBook;
+use crate::credential::{Credential, Invitation};
+use crate::layout::{LayoutError, Reader, Writer};
+use crate::partition::{Partition, Past, Remembered};
+use crate::payment::Payment;
+use crate::vault::Vault;
+
+const VERSION: u8 = 1;
+
+impl Partition {
+    /// All of the state. Equal states give equal bytes.
+    pub fn to_snapshot(&self, vault: &Vault) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.u8(VERSION);
+        to.u8(self.number);
+        to.u64(self.sequence);
+        to.time(self.time);
+        to.u32(self.business_day);
+        to.count(self.accounts.len());
+        self.accounts.iter().for_each(|it| it.encode(&mut to));
+        to.count(self.credentials.len());
+        self.credentials.iter().for_each(|it| it.encode(&mut to, vault));
+        to.count(self.invitations.len());
+        self.invitations.iter().for_each(|(id, it)| it.encode(*id, &mut to, vault));
+        self.codes.encode(&mut to);
+        to.count(self.merchants.len());
+        for ((merchant, currency), minor) in &self.merchants {
+            to.raw(&merchant.raw());
+            to.u16(*currency);
+            to.raw(&minor.to_be_bytes());
+        }
+        to.count(self.world.len());
+        for (currency, minor) in &self.world {
+            to.u16(*currency);
+            to.raw(&minor.to_be_bytes());
+        }
+        to.count(self.remembered.len());
+        for (sequence, caller, request) in &self.remembered {
+            to.u64(*sequence);
+            to.raw(&caller.raw());
+            to.request_id(request);
+            let remembered = self.requests.get(&(*caller, request.clone()));
+            to.raw(&remembered.map(|it| it.digest).unwrap_or_default());
+        }
+        let pasts: Vec<_> = self
+            .pasts
+            .iter()
+            .filter_map(|(caller, past)| Some((caller, past.greatest_forgotten.as_ref()?)))
+            .collect();
+        to.count(pasts.len());
+        for (caller, greatest) in pasts {
+            to.raw(&caller.raw());
+            to.request_id(greatest);
+        }
+        to.count(self.payments.len());
+        self.payments.iter().for_each(|it| it.encode(&mut to));
+        to.0
+    }
+
+    /// Reads it again.
+    ///
+    /// # Errors
+    /// On an unknown version, damaged bytes, or another vault key.
+    pub fn from_snapshot(bytes: &[u8], vault: &Vault) -> Result<Self, LayoutError> {
+        let from = &mut Reader(bytes);
+        if from.u8()? != VERSION {
+            return Err(LayoutError("a snapshot's version that this program does not know"));
+        }
+        let mut state = Self::new(from.u8()?);
+        state.sequence = from.u64()?;
+        state.time = from.time()?;
+        state.business_day = from.u32()?;
+        state.accounts = from.many(Account::decode)?;
+        state.account_numbers = state.accounts.iter().map(|it| it.id).zip(0..).collect();
+        state.credentials = from.many(|from| Credential::decode(from, vault))?;
+        state.credential_numbers = state.credentials.iter().map(|it| it.id).zip(0..).collect();
+        state.invitations =
+            from.many(|from| Invitation::decode(from, vault))?.into_iter().collect();
+        state.codes = CodeBook::decode(from)?;
+        let merchant = |from: &mut Reader<'_>| {
+            Ok((
+                (MerchantId::from_raw(from.array()?), from.u16()?),
+                i128::from_be_bytes(from.array()?),
+            ))
+        };
+        state.merchants = from.many(merchant)?.into_iter().collect();
+        state.world = from
+            .many(|from| Ok((from.u16()?, i128::from_be_bytes(from.array()?))))?
+            .into_iter()
+            .collect();
+        let remembered = |from: &mut Reader<'_>| {
+            let (sequence, caller) = (from.u64()?, MerchantId::from_raw(from.array()?));
+            Ok((sequence, caller, from.request_id()?, from.array()?))
+        };
+        for (sequence, caller, request, digest) in from.many(remembered)? {
+            state.requests.insert((caller, request.clone()), Remembered { sequence, digest });
+            state.remembered.push_back((sequence, caller, request));
+        }
+        let past = |from: &mut Reader<'_>| {
+            let caller = MerchantId::from_raw(from.array()?);
+            Ok((caller, Past { greatest_forgotten: Some(from.request_id()?) }))
+        };
+        state.pasts = from.many(past)?.into_iter().collect();
+        state.payments = from.many(Payment::decode)?.into();
+        from.end()?;
+        Ok(state)
+    }
+
+    /// Names the state: equal states have equal hashes.
+    pub fn state_hash(&self, vault: &Vault) -> [u8; 32] {
+        mac::sha256(&[&self.to_snapshot(vault)])
+    }
+}
