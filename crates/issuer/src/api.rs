@@ -1,0 +1,30 @@
+//! The issuer's HTTP calls, one file a noun. Every handler is the same steps: parse, hand a command to the lane, render
+//! its answer. Signatures were checked by the edge before, and answers are signed by it after.
+
+pub(crate) mod admin;
+pub(crate) mod codes;
+pub(crate) mod links;
+pub(crate) mod payments;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+
+use crate::app::App;
+
+/// All routes of the issuer.
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/links", post(links::link))
+        .route("/v1/links/{credential_id}", delete(links::unlink))
+        .route("/v1/codes", post(codes::register))
+        .route("/v1/payments", post(payments::pay).get(payments::find))
+        .route("/v1/payments/{payment_id}", get(payments::show))
+        .route("/admin/v1/accounts", post(admin::open_account).get(admin::accounts))
+        .route("/admin/v1/accounts/{account_id}/top-ups", post(admin::top_up))
+        .route("/admin/v1/invitations", post(admin::invite))
+        .route("/admin/v1/payments", get(admin::payments))
+        .route("/openapi.json", get(crate::openapi::show))
+        .with_state(app)
+}

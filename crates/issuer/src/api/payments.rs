@@ -1,0 +1,208 @@
+//! Paying, and asking what became of a payment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT_LANGUAGE;
+use serde::Deserialize;
+use warifu_core::decide::{Command, Pay};
+use warifu_core::payment::{PaymentPlace, payment_id, payment_place};
+use warifu_proto::code::Route;
+use warifu_proto::id::PaymentId;
+use warifu_proto::limits::{DEADLINE_DEFAULT_MS, REGISTRATION_WAIT_MAX_MS, WAIT_MAX_MS};
+use warifu_proto::mac;
+use warifu_proto::message::{Capture, PayRequest, Payment, RejectionAbout};
+use warifu_proto::money::{Money, Sum};
+use warifu_proto::problem::{Problem, ProblemCode};
+use warifu_proto::rejection::{Language, Rejection};
+use warifu_proto::request_id::RequestId;
+use warifu_server::clock;
+use warifu_server::edge::Caller;
+use warifu_server::json::{Query, Strict};
+use warifu_server::problem::{ApiProblem, ApiResult};
+
+use crate::app::{App, KnownReader, problem};
+use crate::engine::{Answer, Ask, PaymentState, Refused};
+
+/// How often a question that waits looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Decides a payment. A refused payment is no error: it answers 200 with `declined`.
+///
+/// Repeat: the same request gets the same payment as it now stands, and never decides again; a changed one under the
+/// same id is `409 request_id_conflict`.
+#[utoipa::path(post, path = "/v1/payments", tag = "readers", request_body = PayRequest, responses(
+    (status = 200, description = "decided: approved or declined", body = Payment), (status = 400, description = "malformed, code_malformed", body = Problem),
+    (status = 401, body = Problem), (status = 403, body = Problem), (status = 409, description = "request_id_conflict", body = Problem),
+    (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, description = "the code is another issuer's", body = Problem), (status = 422, body = Problem),
+    (status = 429, description = "too_many_misses", body = Problem), (status = 503, description = "not_accepted: nothing was changed", body = Problem)))]
+pub(crate) async fn pay(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap, Strict(request): Strict<PayRequest>) -> ApiResult<Json<Payment>> {
+    let arrived = clock::now();
+    let scanned = request.scanned().map_err(|error| ApiProblem::new(ProblemCode::CodeMalformed, error.to_string()))?;
+    request.check()?;
+    let reader = app.reader(&caller)?;
+    if !app.prefix().begins(&scanned.code) {
+        return Err(ApiProblem::new(ProblemCode::Misdirected, "the code is another issuer's: find it in the directory by the code's first digits"));
+    }
+    if request.capture == Capture::Later {
+        return Err(ApiProblem::new(ProblemCode::Unprocessable, "this issuer does not reserve money yet: send capture now"));
+    }
+    app.fresh_directory()?;
+    app.check_misses(&reader, arrived)?;
+    let digest = digest(&app, &request, &scanned.code);
+    if request.order_id.is_some() || request.description.is_some() {
+        // Texts are erasable and stay out of the journal: they are there before the payment is.
+        app.texts
+            .put_payment_texts(reader.merchant.common.id, &request.request_id, request.order_id.as_deref(), request.description.as_deref())
+            .await
+            .map_err(ApiProblem::internal)?;
+    }
+    let deadline_ms = request.deadline_ms.unwrap_or(DEADLINE_DEFAULT_MS);
+    let locator = scanned.code.locator(app.prefix());
+    let command = Command::Pay(Pay {
+        merchant: reader.merchant.common.id,
+        merchant_standing: reader.merchant_standing,
+        reader: reader.reader.common.id,
+        reader_standing: reader.reader_standing,
+        request: request.request_id,
+        digest,
+        code: scanned.code,
+        locator,
+        amount: request.amount,
+        deadline_at: arrived.plus_ms(deadline_ms),
+        wait_until: arrived.plus_ms(REGISTRATION_WAIT_MAX_MS.min(deadline_ms / 2)),
+        business_day: app.business_day(arrived),
+    });
+    let answer = app.decide(locator.partition(), command, Duration::from_millis(deadline_ms)).await?;
+    let state = payment_state(answer)?;
+    // Only a miss of this very request: a repeat of an old one guesses nothing.
+    if state.payment.rejection == Some(Rejection::CodeUnknown) && state.payment.decided_at >= arrived {
+        app.count_miss(&reader, arrived);
+    }
+    render(&app, &state, language(&headers)).map(Json)
+}
+
+/// What is compared of a repeated request. Keyed, so that the journal does not give away texts to who guesses them.
+fn digest(app: &App, request: &PayRequest, code: &str) -> [u8; 16] {
+    let capture = match request.capture {
+        Capture::Now => b"now\n".as_slice(),
+        Capture::Later => b"later\n",
+    };
+    let text = |text: &Option<String>| text.as_ref().map_or_else(|| "-\n".to_owned(), |text| format!("{}:{text}\n", text.len()));
+    let amount = request.amount.minor().to_be_bytes();
+    mac::first_16(mac::hmac_sha256(
+        app.digest_key.as_slice(),
+        &[
+            b"warifu/request/v1\npay\n",
+            code.as_bytes(),
+            &amount,
+            request.amount.currency().as_str().as_bytes(),
+            capture,
+            text(&request.order_id).as_bytes(),
+            text(&request.description).as_bytes(),
+        ],
+    ))
+}
+
+/// Whether to wait for an end. Every payment of this release is final when it is there, so nothing waits yet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    #[serde(default, rename = "wait_ms")]
+    _wait_ms: u64,
+}
+
+/// Shows a payment of the caller's merchant by its id.
+#[utoipa::path(get, path = "/v1/payments/{payment_id}", tag = "readers", params(("payment_id" = String, Path,), ("wait_ms" = Option<u64>, Query,)), responses(
+    (status = 200, description = "as it stands", body = Payment), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+    (status = 404, description = "none of this merchant", body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(payment): Path<String>,
+    Query(_wait): Query<Wait>,
+) -> ApiResult<Json<Payment>> {
+    let reader = app.reader(&caller)?;
+    let place = payment_place(app.prefix(), PaymentId::parse(&payment)?).ok_or_else(|| problem(Refused::NotFound))?;
+    let state = payment_state(app.ask(place.partition, Ask::Payment(place)).await?)?;
+    shown(&app, &reader, &state, &headers)
+}
+
+/// By whose request a payment is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Find {
+    request_id: RequestId,
+    route: String,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Shows a payment of the caller's merchant by its request id. A 404 is no end: only a final payment is.
+#[utoipa::path(get, path = "/v1/payments", tag = "readers", params(("request_id" = String, Query,), ("route" = String, Query,), ("wait_ms" = Option<u64>, Query,)), responses(
+    (status = 200, description = "as it stands", body = Payment), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+    (status = 404, description = "none of this merchant, yet", body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn find(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap, Query(find): Query<Find>) -> ApiResult<Json<Payment>> {
+    let reader = app.reader(&caller)?;
+    let route = Route::parse(&find.route)?;
+    if route.prefix != app.prefix() {
+        return Err(ApiProblem::new(ProblemCode::Misdirected, "the route is another issuer's"));
+    }
+    let until = clock::now().plus_ms(find.wait_ms.min(WAIT_MAX_MS));
+    loop {
+        let ask = Ask::PaymentOf(reader.merchant.common.id, find.request_id.clone());
+        match app.engine.ask(route.partition, ask, crate::app::PATIENCE).await {
+            // A payment that still waits for its code is not there yet.
+            Err(Refused::NotFound) if clock::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+            answer => return shown(&app, &reader, &payment_state(answer.map_err(problem)?)?, &headers),
+        }
+    }
+}
+
+fn shown(app: &App, reader: &KnownReader, state: &PaymentState, headers: &HeaderMap) -> ApiResult<Json<Payment>> {
+    if state.payment.merchant != reader.merchant.common.id {
+        return Err(problem(Refused::NotFound));
+    }
+    render(app, state, language(headers)).map(Json)
+}
+
+fn payment_state(answer: Answer) -> ApiResult<PaymentState> {
+    match answer {
+        Answer::Payment(state) => Ok(state),
+        _ => Err(problem(Refused::NotFound)),
+    }
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    Language::accept(headers.get(ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok()))
+}
+
+/// A payment as it crosses the wire.
+fn render(app: &App, state: &PaymentState, language: Language) -> ApiResult<Payment> {
+    let payment = &state.payment;
+    let place = PaymentPlace { partition: state.partition, first_sequence: payment.first_sequence };
+    let sum = |minor: u64| Sum { minor: i64::try_from(minor).unwrap_or(i64::MAX), currency: payment.currency };
+    Ok(Payment {
+        payment_id: payment_id(app.prefix(), place, payment.decided_at),
+        request_id: payment.request.clone(),
+        status: payment.status,
+        amount: Money::new(payment.amount_minor, payment.currency)?,
+        captured: sum(payment.captured_minor),
+        refunded: sum(payment.refunded_minor),
+        rejection: payment.rejection.map(|it| RejectionAbout::new(it, language)),
+        expires_at: None,
+        account_hint: state.account.map_or_else(String::new, hint),
+        decided_at: payment.decided_at,
+        sequence: format!("{:02}.{:016}", state.partition, payment.last_sequence),
+    })
+}
+
+/// The last four characters of the account's id: tells two payers apart, names nobody.
+fn hint(account: warifu_proto::id::AccountId) -> String {
+    let text = account.to_string();
+    text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned()
+}

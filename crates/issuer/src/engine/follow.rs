@@ -1,0 +1,114 @@
+//! Who reads the journal behind the lane: the index of request ids and places, and the snapshots.
+//!
+//! A follower has a cursor of its own, may lag, and is never waited for, but for one bound: memory forgets a request
+//! id only when the index has it, so the lane refuses work when the index lags by a whole window.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use warifu_core::entry::{Entry, Fact};
+use warifu_core::partition::OPERATOR;
+use warifu_core::vault::Vault;
+
+use super::{Shared, recover};
+use crate::store::{Frame, IndexRow, PlaceRow, Store};
+
+/// How much of the journal is indexed in one transaction, in bytes: some ten thousand entries at full load.
+const READ_BYTES: usize = 2 << 20;
+/// How often an idle follower looks, in case a wake-up was missed.
+const IDLE: Duration = Duration::from_millis(5);
+
+/// Brings the index up to the end of the journal.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn catch_up_index(store: &dyn Store, shared: &Shared) -> anyhow::Result<()> {
+    let mut position = store.indexed()?;
+    loop {
+        let frames = store.read(position + 1, READ_BYTES)?;
+        if frames.is_empty() {
+            break;
+        }
+        position = index_frames(store, &frames)?;
+        frames.iter().flat_map(|it| &it.after).for_each(|head| shared.has_indexed(head));
+    }
+    shared.indexed.send_replace(position);
+    Ok(())
+}
+
+fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
+    let mut requests = Vec::new();
+    let mut places = Vec::new();
+    for frame in frames {
+        let mut seen = [false; 256];
+        for entry in &frame.entries {
+            if let Some(first) = seen.get_mut(usize::from(entry.partition)).filter(|seen| !**seen) {
+                *first = true;
+                places.push(PlaceRow { partition: entry.partition, first_sequence: entry.sequence, position: frame.position });
+            }
+            let decoded = Entry::decode(&entry.bytes)?;
+            let (caller, request) = match decoded.fact {
+                Fact::AccountOpened(it) => (OPERATOR, it.request),
+                Fact::ToppedUp(it) => (OPERATOR, it.request),
+                Fact::Decided(it) => (it.merchant, it.request),
+                Fact::Invited(_) | Fact::Linked(_) | Fact::Unlinked(_) | Fact::Registered(_) | Fact::Withdrawn(_) => continue,
+            };
+            requests.push(IndexRow { caller, request, partition: entry.partition, sequence: entry.sequence });
+        }
+    }
+    // In the order of the tables' keys, so that neighbours are written together.
+    requests.sort_unstable_by(|a, b| (a.caller, &a.request).cmp(&(b.caller, &b.request)));
+    places.sort_unstable_by_key(|it| (it.partition, it.first_sequence));
+    let position = frames.last().map_or(0, Frame::last_position);
+    store.index(&requests, &places, position)?;
+    Ok(position)
+}
+
+/// Runs the index until the engine stops.
+pub(crate) fn spawn_index(store: Arc<dyn Store>, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("index".to_owned()).spawn(move || {
+        while !shared.stopping.load(Ordering::Acquire) {
+            let behind = *shared.committed.borrow() > *shared.indexed.borrow();
+            if !behind {
+                std::thread::sleep(IDLE);
+                continue;
+            }
+            if let Err(error) = catch_up_index(store.as_ref(), &shared) {
+                tracing::error!(%error, "the index could not be written; trying again");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    })
+}
+
+/// Takes snapshots until the engine stops, and a last one then.
+pub(crate) fn spawn_snapshots(store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, every: u64) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
+        let mut taken_at = *shared.committed.borrow();
+        loop {
+            let is_stopping = shared.stopping.load(Ordering::Acquire);
+            let committed = *shared.committed.borrow();
+            let is_due = committed.saturating_sub(taken_at) >= every || (is_stopping && committed > taken_at);
+            if is_due {
+                let began = Instant::now();
+                let gives_up = || !is_stopping && shared.stopping.load(Ordering::Acquire);
+                match recover::take_snapshots(store.as_ref(), &vault, &gives_up) {
+                    Ok(()) => {
+                        taken_at = committed;
+                        tracing::info!(position = committed, took_ms = began.elapsed().as_millis(), "took a snapshot of every partition that changed");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "a snapshot could not be taken; trying again in a minute");
+                        taken_at = committed.saturating_sub(every / 2);
+                    }
+                }
+            }
+            if is_stopping {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    })
+}

@@ -1,0 +1,162 @@
+//! State out of the journal: the newest snapshot that holds, and everything after it, through the same `apply` as live.
+//!
+//! Every entry's chain is checked on the way; the first thing that does not fit stops it, naming partition and sequence.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use warifu_core::entry::Entry;
+use warifu_core::partition::Partition;
+use warifu_core::undo::UndoLog;
+use warifu_core::vault::Vault;
+use warifu_proto::limits::PARTITIONS;
+use warifu_proto::mac::sha256;
+
+use crate::engine::chain;
+use crate::store::{Frame, Head, Snapshot, Store};
+
+/// How much of the journal is read at once, in bytes.
+const READ_BYTES: usize = 4 << 20;
+
+/// Partitions at a position of the journal.
+#[derive(Debug)]
+pub struct Recovered {
+    /// By number. Partitions without entries are in it as well.
+    pub partitions: BTreeMap<u8, Folded>,
+    /// Everything up to here is in them.
+    pub position: u64,
+    /// How many entries were applied.
+    pub applied: u64,
+}
+
+/// A partition and the head of its chain.
+#[derive(Debug, Clone)]
+pub struct Folded {
+    /// The state.
+    pub state: Partition,
+    /// Its last entry.
+    pub head: Head,
+    /// Position up to which this partition has been read.
+    pub position: u64,
+}
+
+impl Folded {
+    /// A partition before its first entry.
+    pub fn new(store: &dyn Store, number: u8) -> Self {
+        let head = Head { partition: number, sequence: 0, chain: chain::start(&store.journal_id(), number) };
+        Self { state: Partition::new(number), head, position: 0 }
+    }
+
+    /// A partition from its newest snapshot that reads, or before its first entry.
+    fn load(store: &dyn Store, vault: &Vault, number: u8) -> anyhow::Result<Self> {
+        for snapshot in store.snapshots(number)? {
+            match Self::of_snapshot(&snapshot, vault) {
+                Ok(folded) => return Ok(folded),
+                Err(error) => tracing::warn!(partition = number, sequence = snapshot.head.sequence, %error, "a snapshot does not hold; trying an older one"),
+            }
+        }
+        Ok(Self::new(store, number))
+    }
+
+    fn of_snapshot(snapshot: &Snapshot, vault: &Vault) -> anyhow::Result<Self> {
+        anyhow::ensure!(sha256(&[&snapshot.body]) == snapshot.hash, "its bytes are damaged");
+        let state = Partition::from_snapshot(&snapshot.body, vault)?;
+        anyhow::ensure!(state.sequence() == snapshot.head.sequence && state.number() == snapshot.head.partition, "it is of another moment");
+        Ok(Self { state, head: snapshot.head, position: snapshot.position })
+    }
+
+    /// Applies the entries of a frame that are this partition's and news to it.
+    fn apply(&mut self, frame: &Frame, vault: &Vault, undo: &mut UndoLog) -> anyhow::Result<u64> {
+        let number = self.head.partition;
+        let known = self.head.sequence;
+        let mut applied = 0;
+        for entry in frame.entries.iter().filter(|it| it.partition == number && it.sequence > known) {
+            let wrong = || format!("entry {} of partition {number:02}", entry.sequence);
+            let decoded = Entry::decode(&entry.bytes).with_context(wrong)?;
+            self.state.apply(&decoded, vault, undo)?;
+            undo.committed();
+            self.state.forget();
+            self.head = Head { partition: number, sequence: entry.sequence, chain: chain::next(&self.head.chain, &entry.bytes) };
+            applied += 1;
+        }
+        if applied > 0 && frame.after.iter().find(|it| it.partition == number) != Some(&self.head) {
+            anyhow::bail!("the chain of partition {number:02} breaks at or before sequence {}: the journal was changed", self.head.sequence);
+        }
+        self.position = self.position.max(frame.last_position());
+        Ok(applied)
+    }
+}
+
+/// Folds the journal to its end: all partitions, or one.
+///
+/// # Errors
+/// When the store can't be read, an entry does not fit, the chain is broken, or the vault's key is another.
+pub fn recover(store: &dyn Store, vault: &Vault, only: Option<u8>) -> anyhow::Result<Recovered> {
+    let numbers: Vec<u8> = only.map_or_else(|| (0..PARTITIONS).collect(), |number| vec![number]);
+    let mut partitions = BTreeMap::new();
+    for number in numbers {
+        partitions.insert(number, Folded::load(store, vault, number)?);
+    }
+    continue_to_end(store, vault, partitions)
+}
+
+/// The same from the very first entry, believing no snapshot.
+///
+/// # Errors
+/// As [`recover`].
+pub fn fold_from_the_beginning(store: &dyn Store, vault: &Vault) -> anyhow::Result<Recovered> {
+    let partitions = (0..PARTITIONS).map(|number| (number, Folded::new(store, number))).collect();
+    continue_to_end(store, vault, partitions)
+}
+
+fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8, Folded>) -> anyhow::Result<Recovered> {
+    let mut position = partitions.values().map(|it| it.position).min().unwrap_or_default();
+    let mut applied = 0;
+    let mut undo = UndoLog::default();
+    loop {
+        let frames = store.read(position + 1, READ_BYTES)?;
+        let Some(last) = frames.last() else { break };
+        position = last.last_position();
+        for frame in &frames {
+            for head in &frame.after {
+                if let Some(folded) = partitions.get_mut(&head.partition) {
+                    applied += folded.apply(frame, vault, &mut undo)?;
+                }
+            }
+        }
+    }
+    // A snapshot may know of more than the journal has: then the journal has lost its end.
+    for folded in partitions.values_mut() {
+        anyhow::ensure!(
+            folded.position <= position,
+            "the journal ends at position {position}, but a snapshot of partition {:02} covers position {}: the end of the journal is lost",
+            folded.head.partition,
+            folded.position
+        );
+        folded.position = position;
+    }
+    Ok(Recovered { partitions, position, applied })
+}
+
+/// Makes a new snapshot of every partition that has changed, one at a time, out of the journal alone: the lane is not
+/// asked and does not pause.
+///
+/// # Errors
+/// As [`recover`], and when the snapshot can't be kept.
+pub fn take_snapshots(store: &dyn Store, vault: &Vault, is_stopping: &dyn Fn() -> bool) -> anyhow::Result<()> {
+    for number in 0..PARTITIONS {
+        if is_stopping() {
+            break;
+        }
+        let before = store.snapshots(number)?.into_iter().next().map(|it| it.head.sequence);
+        let recovered = recover(store, vault, Some(number))?;
+        let Some(folded) = recovered.partitions.get(&number) else { continue };
+        if before == Some(folded.head.sequence) || (before.is_none() && folded.head.sequence == 0) {
+            store.extend_snapshot(number, recovered.position)?;
+            continue;
+        }
+        let body = folded.state.to_snapshot(vault);
+        store.put_snapshot(&Snapshot { head: folded.head, position: recovered.position, hash: sha256(&[&body]), body })?;
+    }
+    Ok(())
+}

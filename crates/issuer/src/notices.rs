@@ -1,0 +1,206 @@
+//! Tells payers what became of their codes: follows the journal, seals a notice for each payment that matched a code, and
+//! gives it to the hub until the hub has acknowledged it.
+//!
+//! The cursor moves only past entries whose notices were acknowledged, so a notice is sent at least once; its number and
+//! id are facts of the journal, so a repeat is recognised. The hub sees a credential, a number and a size.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::{HeaderMap, Method};
+use rusqlite::Connection;
+use warifu_core::entry::{Decided, Entry, Fact, Matched};
+use warifu_core::payment::{PaymentPlace, payment_id};
+use warifu_core::place::id_in;
+use warifu_proto::code::Prefix;
+use warifu_proto::directory::Directory;
+use warifu_proto::id::NoticeId;
+use warifu_proto::message::{MerchantAbout, NoticeRequest, NoticeText, PaymentStatus};
+use warifu_proto::money::{Money, Sum};
+use warifu_proto::notice::seal;
+use warifu_proto::rejection::Language;
+use warifu_server::client::{Client, Peer};
+use warifu_server::db::{self, Durability};
+use warifu_server::follow::DirectoryFollower;
+use warifu_server::{chance, clock};
+
+use crate::engine::{Answer, Ask, CredentialState, Engine};
+
+const TABLES: &[&str] = &["
+    CREATE TABLE cursor (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT;
+    INSERT INTO cursor VALUES (1, 0);
+"];
+/// How much of the journal is looked through at once, in bytes.
+const READ_BYTES: usize = 256 << 10;
+/// How long the hub may take for one notice.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Pause after the hub could not be reached, doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Notices under way at one time. Those of one credential go in order.
+const UNDER_WAY_MAX: usize = 32;
+
+/// The sender of notices, running.
+#[derive(Debug)]
+pub struct Notices {
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Sender {
+    engine: Arc<Engine>,
+    client: Arc<Client>,
+    directory: Arc<DirectoryFollower>,
+    prefix: Prefix,
+}
+
+/// A notice to be sent.
+#[derive(Clone)]
+struct Due {
+    entry: Arc<Entry>,
+    matched: Matched,
+}
+
+impl Notices {
+    /// Opens the cursor in the data folder and begins to send.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub fn spawn(engine: Arc<Engine>, data: &Path, prefix: Prefix, client: Arc<Client>, directory: Arc<DirectoryFollower>) -> anyhow::Result<Self> {
+        let path = data.join("notices.db");
+        let cursor = db::open(&path, Durability::Normal).with_context(|| format!("cannot open {}", path.display()))?;
+        db::migrate(&cursor, TABLES)?;
+        let sender = Arc::new(Sender { engine, client, directory, prefix });
+        Ok(Self { task: tokio::spawn(run(sender, cursor)) })
+    }
+
+    /// Ends the sending; what was not acknowledged is sent again at the next start.
+    pub async fn stop(self) {
+        self.task.abort();
+        // The task was cancelled: that is what it says.
+        drop(self.task.await);
+    }
+}
+
+async fn run(sender: Arc<Sender>, cursor: Connection) {
+    let mut committed = sender.engine.committed();
+    let mut position: u64 = cursor.query_row("SELECT position FROM cursor", [], |row| row.get(0)).unwrap_or_default();
+    let mut pause = PAUSE_MIN;
+    loop {
+        if committed.wait_for(|committed| *committed > position).await.is_err() {
+            return;
+        }
+        match sender.send_after(position).await {
+            Ok(reached) => {
+                position = reached;
+                pause = PAUSE_MIN;
+                if let Err(error) = cursor.execute("UPDATE cursor SET position = ?1", [position]) {
+                    tracing::error!(%error, "the notices' cursor could not be kept: some will be sent again after a restart");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "notices wait: the hub did not take them");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+        let behind = committed.borrow().saturating_sub(position);
+        metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
+    }
+}
+
+impl Sender {
+    /// Sends what is due in the next part of the journal; says how far that reached.
+    async fn send_after(self: &Arc<Self>, position: u64) -> anyhow::Result<u64> {
+        let store = self.engine.store();
+        let frames = tokio::task::spawn_blocking(move || store.read(position + 1, READ_BYTES)).await.context("reading the journal panicked")??;
+        let Some(last) = frames.last() else { return Ok(position) };
+        let reached = last.last_position();
+        // One queue a credential keeps the order; the queues go at the same time.
+        let mut queues = std::collections::BTreeMap::<(u8, u32), Vec<Due>>::new();
+        for bytes in frames.iter().flat_map(|it| &it.entries) {
+            let entry = Entry::decode(&bytes.bytes)?;
+            let Fact::Decided(Decided { matched: Some(matched), .. }) = &entry.fact else { continue };
+            if matched.notice_number != 0 {
+                let matched = *matched;
+                let queue = queues.entry((entry.partition, matched.credential_number)).or_default();
+                queue.push(Due { entry: Arc::new(entry), matched });
+            }
+        }
+        let mut under_way = tokio::task::JoinSet::new();
+        for queue in queues.into_values() {
+            if under_way.len() >= UNDER_WAY_MAX {
+                under_way.join_next().await.context("a queue is under way")???;
+            }
+            let sender = Arc::clone(self);
+            under_way.spawn(async move {
+                for due in queue {
+                    sender.send(&due).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(sent) = under_way.join_next().await {
+            sent.context("a notice panicked")??;
+        }
+        Ok(reached)
+    }
+
+    async fn send(&self, due: &Due) -> anyhow::Result<()> {
+        let partition = due.entry.partition;
+        let ask = Ask::CredentialByNumber(due.matched.credential_number);
+        let Answer::Credential(credential) = self.engine.ask(partition, ask, DEADLINE).await? else {
+            anyhow::bail!("the lane answered something else");
+        };
+        let directory = self.directory.current();
+        let hub = hub_of(&directory).context("no hub is in the directory")?;
+        let text = self.text(due, &credential, &directory)?;
+        let number = due.matched.notice_number;
+        let sealed = seal(&credential.keys.seal_key, credential.id, number, chance::bytes(), &serde_json::to_vec(&text)?);
+        let notice_id: NoticeId = id_in(partition, due.entry.at, due.entry.sequence.to_be_bytes());
+        let request = NoticeRequest { credential_id: credential.id, notice_id, number, sealed };
+        let body = serde_json::to_vec(&request)?;
+        let answer = self.client.call(&hub, Method::POST, "/v1/notices", Some(body), DEADLINE, HeaderMap::new()).await?;
+        let status = answer.status.as_u16();
+        match status {
+            200..=299 => metrics::counter!("warifu_notices_sent_total").increment(1),
+            // The number is taken by an earlier try of this very notice, sealed with another nonce.
+            409 => metrics::counter!("warifu_notices_sent_total").increment(1),
+            429 | 500..=599 => anyhow::bail!("the hub answered {status}"),
+            _ => {
+                // A hub that forgot one credential must not stop everybody's notices.
+                metrics::counter!("warifu_notices_refused_total").increment(1);
+                tracing::warn!(status, "the hub refused a notice; it is left out");
+            }
+        }
+        Ok(())
+    }
+
+    /// What the payer is told. Made of facts only, so that a repeat says the same.
+    fn text(&self, due: &Due, credential: &CredentialState, directory: &Directory) -> anyhow::Result<NoticeText> {
+        let Fact::Decided(decided) = &due.entry.fact else { anyhow::bail!("only decisions have notices") };
+        let place = PaymentPlace { partition: due.entry.partition, first_sequence: due.entry.sequence };
+        let merchant = directory.merchant(decided.merchant).map_or_else(|| decided.merchant.to_string(), |it| it.name.clone());
+        let (kind, status) = match decided.rejection {
+            None => ("paid", PaymentStatus::Approved),
+            Some(_) => ("declined", PaymentStatus::Declined),
+        };
+        Ok(NoticeText {
+            kind: kind.to_owned(),
+            payment_id: payment_id(self.prefix, place, due.entry.at),
+            merchant: MerchantAbout { id: decided.merchant, name: merchant },
+            amount: Money::new(decided.amount_minor, decided.currency)?,
+            status,
+            reason: decided.rejection.map(|it| it.payer(Language::English).to_owned()),
+            balance: Some(Sum { minor: due.matched.balance_minor, currency: credential.account.currency.code }),
+            at: due.entry.at,
+        })
+    }
+}
+
+/// The hub that takes notices: the first one that is active.
+fn hub_of(directory: &Directory) -> Option<Peer> {
+    let now = clock::now();
+    directory.hubs().find(|it| it.common.is_active(now)).map(|it| Peer { url: it.url.clone(), key: it.key.clone() })
+}

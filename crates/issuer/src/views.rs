@@ -1,0 +1,335 @@
+//! SQL tables for people: accounts, payments, what merchants are owed. They follow the journal like any other reader,
+//! may lag, and can be thrown away: without `views.db` they are made again from the first entry. Nothing in the engine
+//! reads them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rusqlite::{Connection, Transaction, params};
+use warifu_core::entry::{Decided, Entry, Fact, Holder, Leg, Side};
+use warifu_core::payment::{PaymentPlace, payment_id};
+use warifu_proto::code::Prefix;
+use warifu_proto::id::{AccountId, MerchantId, PaymentId};
+use warifu_proto::time::Timestamp;
+use warifu_server::db::{self, Durability};
+
+use crate::engine::Engine;
+use crate::store::{Frame, Store};
+
+const TABLES: &[&str] = &["
+    CREATE TABLE cursor (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT;
+    INSERT INTO cursor VALUES (1, 0);
+    CREATE TABLE account (partition INTEGER NOT NULL, number INTEGER NOT NULL, account_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+        currency TEXT NOT NULL, exponent INTEGER NOT NULL, floor_minor INTEGER NOT NULL CHECK (floor_minor <= 0), balance_minor INTEGER NOT NULL CHECK (balance_minor >= floor_minor),
+        credentials INTEGER NOT NULL, opened_at_ms INTEGER NOT NULL, PRIMARY KEY (partition, number)) STRICT, WITHOUT ROWID;
+    CREATE TABLE credential (partition INTEGER NOT NULL, number INTEGER NOT NULL, account_number INTEGER NOT NULL, PRIMARY KEY (partition, number)) STRICT, WITHOUT ROWID;
+    CREATE TABLE invitation (invitation BLOB PRIMARY KEY, account_number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE merchant_balance (merchant_id TEXT NOT NULL, currency TEXT NOT NULL, minor INTEGER NOT NULL, PRIMARY KEY (merchant_id, currency)) STRICT, WITHOUT ROWID;
+    CREATE TABLE payment (position INTEGER PRIMARY KEY, payment_id TEXT NOT NULL UNIQUE, merchant_id TEXT NOT NULL, reader_id TEXT NOT NULL, request_id TEXT NOT NULL,
+        account_id TEXT, amount_minor INTEGER NOT NULL CHECK (amount_minor > 0), currency TEXT NOT NULL, status TEXT NOT NULL, rejection TEXT,
+        decided_at_ms INTEGER NOT NULL, business_day INTEGER NOT NULL) STRICT;
+    CREATE INDEX payment_by_merchant ON payment (merchant_id, position);
+"];
+/// How much of the journal goes into one transaction, in bytes.
+const READ_BYTES: usize = 1 << 20;
+/// How often the journal is looked at.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// The views of an issuer, following.
+#[derive(Debug)]
+pub struct Views {
+    reader: Arc<Mutex<Connection>>,
+    stopping: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Some rows, and where to go on.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// In order.
+    pub rows: Vec<T>,
+    /// What `after` takes next; nothing at the end.
+    pub next: Option<String>,
+}
+
+/// An account as people see it.
+#[derive(Debug)]
+pub struct AccountRow {
+    /// Its id.
+    pub account_id: AccountId,
+    /// Where it lives.
+    pub partition: u8,
+    /// `prepaid` or `credit`.
+    pub kind: String,
+    /// Its currency.
+    pub currency: String,
+    /// Digits of the minor unit.
+    pub exponent: u8,
+    /// What its balance never goes below.
+    pub floor_minor: i64,
+    /// What it holds.
+    pub balance_minor: i64,
+    /// Terminals that were linked to it.
+    pub credentials: u32,
+}
+
+/// A payment as people see it.
+#[derive(Debug)]
+pub struct PaymentRow {
+    /// Its id.
+    pub payment_id: String,
+    /// The reader's id.
+    pub request_id: String,
+    /// Where it stands.
+    pub status: String,
+    /// How much was asked.
+    pub amount_minor: u64,
+    /// In which currency.
+    pub currency: String,
+    /// Who was to be paid.
+    pub merchant_id: MerchantId,
+    /// Whose money.
+    pub account_id: Option<String>,
+    /// Why it was declined.
+    pub rejection: Option<String>,
+    /// When.
+    pub decided_at: Timestamp,
+}
+
+impl Views {
+    /// Opens or makes them in the data folder, and follows the engine's journal.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub fn spawn(engine: Arc<Engine>, data: &Path, prefix: Prefix) -> anyhow::Result<Self> {
+        let path = data.join("views.db");
+        let mut writer = db::open(&path, Durability::Normal).with_context(|| format!("cannot open {}", path.display()))?;
+        db::migrate(&writer, TABLES)?;
+        let reader = Arc::new(Mutex::new(db::open(&path, Durability::Normal)?));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new().name("views".to_owned()).spawn(move || {
+            let store = engine.store();
+            let committed = engine.committed();
+            let mut position = 0;
+            while !stopped.load(Ordering::Acquire) {
+                let behind = committed.borrow().saturating_sub(position);
+                metrics::gauge!("warifu_view_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
+                if behind > 0 {
+                    match catch_up(&mut writer, store.as_ref(), prefix) {
+                        Ok(reached) => position = reached,
+                        Err(error) => {
+                            tracing::error!(error = format!("{error:#}"), "the views could not be written; trying again");
+                            std::thread::sleep(Duration::from_secs(1));
+                        }
+                    }
+                }
+                std::thread::sleep(IDLE);
+            }
+        })?;
+        Ok(Self { reader, stopping, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the following.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|it| it.join().is_err()) {
+            tracing::error!("the thread of the views panicked");
+        }
+    }
+
+    /// Accounts by partition and number, after the place that a former page named.
+    ///
+    /// # Errors
+    /// When the file can't be read, or `after` is none of ours.
+    pub async fn accounts(&self, after: Option<&str>, limit: usize) -> anyhow::Result<Listed<AccountRow>> {
+        let after: i64 = after.map_or(Ok(-1), str::parse).context("after must come from a former answer")?;
+        self.read(move |views| {
+            let mut select = views.prepare_cached(
+                "SELECT partition, number, account_id, kind, currency, exponent, floor_minor, balance_minor, credentials FROM account
+                 WHERE (partition, number) > (?1, ?2) ORDER BY partition, number LIMIT ?3",
+            )?;
+            let (partition, number) = if after < 0 { (-1, 0) } else { (after >> 32, after & 0xffff_ffff) };
+            let mut last = None;
+            let rows = select.query_map(params![partition, number, limit], |row| {
+                last = Some((row.get::<_, i64>(0)? << 32) | row.get::<_, i64>(1)?);
+                Ok(AccountRow {
+                    account_id: parse(&row.get::<_, String>(2)?)?,
+                    partition: row.get(0)?,
+                    kind: row.get(3)?,
+                    currency: row.get(4)?,
+                    exponent: row.get(5)?,
+                    floor_minor: row.get(6)?,
+                    balance_minor: row.get(7)?,
+                    credentials: row.get(8)?,
+                })
+            })?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let next = last.filter(|_| rows.len() == limit).map(|it| it.to_string());
+            Ok(Listed { rows, next })
+        })
+        .await
+    }
+
+    /// Payments, newest first, before the place that a former page named; of one merchant or of all.
+    ///
+    /// # Errors
+    /// When the file can't be read, or `after` is none of ours.
+    pub async fn payments(&self, after: Option<&str>, limit: usize, merchant: Option<MerchantId>) -> anyhow::Result<Listed<PaymentRow>> {
+        let after: i64 = after.map_or(Ok(i64::MAX), str::parse).context("after must come from a former answer")?;
+        self.read(move |views| {
+            let mut select = views.prepare_cached(
+                "SELECT position, payment_id, request_id, status, amount_minor, currency, merchant_id, account_id, rejection, decided_at_ms FROM payment
+                 WHERE position < ?1 AND (?2 IS NULL OR merchant_id = ?2) ORDER BY position DESC LIMIT ?3",
+            )?;
+            let mut last = None;
+            let rows = select.query_map(params![after, merchant.map(|it| it.to_string()), limit], |row| {
+                last = Some(row.get::<_, i64>(0)?);
+                let merchant: String = row.get(6)?;
+                Ok(PaymentRow {
+                    payment_id: row.get(1)?,
+                    request_id: row.get(2)?,
+                    status: row.get(3)?,
+                    amount_minor: row.get(4)?,
+                    currency: row.get(5)?,
+                    merchant_id: MerchantId::parse(&merchant).map_err(not_an_id)?,
+                    account_id: row.get(7)?,
+                    rejection: row.get(8)?,
+                    decided_at: Timestamp::from_ms(row.get(9)?),
+                })
+            })?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let next = last.filter(|_| rows.len() == limit).map(|it| it.to_string());
+            Ok(Listed { rows, next })
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> anyhow::Result<T> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(tokio::task::spawn_blocking(read).await.context("reading a view panicked")??)
+    }
+}
+
+fn parse(text: &str) -> rusqlite::Result<AccountId> {
+    AccountId::parse(text).map_err(not_an_id)
+}
+
+fn not_an_id(error: warifu_proto::Malformed) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+}
+
+/// Brings the views to the end of the journal; says how far they have got.
+fn catch_up(writer: &mut Connection, store: &dyn Store, prefix: Prefix) -> anyhow::Result<u64> {
+    let mut position: u64 = writer.query_row("SELECT position FROM cursor", [], |row| row.get(0))?;
+    loop {
+        let frames = store.read(position + 1, READ_BYTES)?;
+        let Some(last) = frames.last() else { return Ok(position) };
+        let reached = last.last_position();
+        let transaction = writer.transaction()?;
+        for frame in &frames {
+            view_frame(&transaction, frame, prefix)?;
+        }
+        transaction.execute("UPDATE cursor SET position = ?1", [reached])?;
+        transaction.commit()?;
+        position = reached;
+    }
+}
+
+fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Result<()> {
+    for (position, bytes) in (frame.position..).zip(&frame.entries) {
+        let entry = Entry::decode(&bytes.bytes)?;
+        let partition = entry.partition;
+        match &entry.fact {
+            Fact::AccountOpened(it) => {
+                let kind = serde_json::to_value(it.kind)?;
+                to.prepare_cached(
+                    "INSERT INTO account VALUES (?1, (SELECT coalesce(max(number) + 1, 0) FROM account WHERE partition = ?1), ?2, ?3, ?4, ?5, ?6, 0, 0, ?7)",
+                )?
+                .execute(params![
+                    partition,
+                    it.account.to_string(),
+                    kind.as_str(),
+                    it.currency.code.as_str(),
+                    it.currency.exponent,
+                    it.floor_minor,
+                    entry.at.as_ms()
+                ])?;
+            }
+            Fact::ToppedUp(it) => post(to, partition, &it.legs, None)?,
+            Fact::Invited(it) => {
+                to.prepare_cached("INSERT INTO invitation VALUES (?1, ?2)")?.execute(params![it.invitation.raw(), it.account_number])?;
+            }
+            Fact::Linked(it) => {
+                to.prepare_cached(
+                    "INSERT INTO credential SELECT ?1, (SELECT coalesce(max(number) + 1, 0) FROM credential WHERE partition = ?1), account_number FROM invitation WHERE invitation = ?2",
+                )?
+                .execute(params![partition, it.invitation.raw()])?;
+                to.prepare_cached("UPDATE account SET credentials = credentials + 1 WHERE partition = ?1 AND number = (SELECT account_number FROM invitation WHERE invitation = ?2)")?
+                    .execute(params![partition, it.invitation.raw()])?;
+            }
+            Fact::Unlinked(it) => {
+                to.prepare_cached("UPDATE account SET credentials = credentials - 1 WHERE partition = ?1 AND number = (SELECT account_number FROM credential WHERE partition = ?1 AND number = ?2)")?
+                    .execute(params![partition, it.credential_number])?;
+            }
+            Fact::Registered(_) | Fact::Withdrawn(_) => {}
+            Fact::Decided(it) => {
+                post(to, partition, &it.legs, Some(it))?;
+                let place = PaymentPlace { partition, first_sequence: entry.sequence };
+                view_payment(to, position, payment_id(prefix, place, entry.at), it, &entry)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn view_payment(to: &Transaction<'_>, position: u64, id: PaymentId, it: &Decided, entry: &Entry) -> rusqlite::Result<usize> {
+    to.prepare_cached(
+        "INSERT INTO payment VALUES (?1, ?2, ?3, ?4, ?5,
+            (SELECT account_id FROM account WHERE partition = ?6 AND number = (SELECT account_number FROM credential WHERE partition = ?6 AND number = ?7)),
+            ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        position,
+        id.to_string(),
+        it.merchant.to_string(),
+        it.reader.to_string(),
+        it.request.as_str(),
+        entry.partition,
+        it.matched.map(|it| it.credential_number),
+        it.amount_minor,
+        it.currency.as_str(),
+        if it.rejection.is_none() { "approved" } else { "declined" },
+        it.rejection.map(|it| it.name()),
+        entry.at.as_ms(),
+        it.business_day
+    ])
+}
+
+fn post(to: &Transaction<'_>, partition: u8, legs: &[Leg], decided: Option<&Decided>) -> anyhow::Result<()> {
+    for leg in legs {
+        let amount = i64::try_from(leg.amount_minor)?;
+        let change = match leg.side {
+            Side::Debit => -amount,
+            Side::Credit => amount,
+        };
+        match (leg.holder, decided) {
+            (Holder::Account(number), _) => {
+                to.prepare_cached("UPDATE account SET balance_minor = balance_minor + ?3 WHERE partition = ?1 AND number = ?2")?
+                    .execute(params![partition, number, change])?;
+            }
+            (Holder::Merchant, Some(decided)) => {
+                to.prepare_cached("INSERT INTO merchant_balance VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET minor = minor + excluded.minor")?
+                    .execute(params![decided.merchant.to_string(), decided.currency.as_str(), change])?;
+            }
+            (Holder::Merchant | Holder::World, _) => {}
+        }
+    }
+    Ok(())
+}
