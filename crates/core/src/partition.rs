@@ -10,7 +10,7 @@ use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use crate::account::Account;
-use crate::code_book::CodeBook;
+use crate::code_book::{BookedCode, CodeBook};
 use crate::credential::{Credential, Invitation};
 use crate::entry::Digest;
 use crate::payment::Payment;
@@ -144,6 +144,11 @@ impl Partition {
         self.invitations.get(&id)
     }
 
+    /// The codes that lie in a slot (0–9 999), in order of arrival.
+    pub fn codes_at(&self, slot: u16) -> &[BookedCode] {
+        self.codes.slot(usize::from(slot))
+    }
+
     /// What a merchant is owed here, by currency number.
     pub fn merchant_balances(&self) -> impl Iterator<Item = (MerchantId, u16, i128)> {
         self.merchants.iter().map(|((merchant, currency), minor)| (*merchant, *currency, *minor))
@@ -172,6 +177,16 @@ impl Partition {
         let at =
             self.payments.binary_search_by_key(&first_sequence, |it| it.first_sequence).ok()?;
         self.payments.get(at)
+    }
+
+    /// How many payments memory has.
+    pub fn payments_in_memory(&self) -> usize {
+        self.payments.len()
+    }
+
+    /// How many invitations memory has, used and expired ones included.
+    pub fn invitations_in_memory(&self) -> usize {
+        self.invitations.len()
     }
 
     /// What memory has of a request.

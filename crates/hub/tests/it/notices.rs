@@ -1,0 +1,114 @@
+//! Notices: stored, in order, until acknowledged, one stream a terminal.
+
+use axum::http::Method;
+use futures_util::StreamExt as _;
+use serde_json::json;
+use warifu_proto::message::SealedNotice;
+use warifu_server::client::Events;
+
+use crate::harness::{Issuer, PATIENCE, Terminal, code_of, hub_and_issuer, to_json};
+
+/// The next notice of a stream.
+pub(crate) async fn next(events: &mut Events) -> SealedNotice {
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(event.event, "notice");
+    let notice: SealedNotice = serde_json::from_str(&event.data).unwrap();
+    assert_eq!(event.id, Some(notice.number.to_string()));
+    notice
+}
+
+/// The stream ends.
+async fn ends(events: &mut Events) {
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap();
+    assert!(event.is_none_or(|it| it.is_err()));
+}
+
+#[tokio::test]
+async fn notices_come_in_order_and_stay_until_acknowledged() {
+    let (_network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let terminal = Terminal::linked("71000001", &hub).await;
+    for number in 1..=3 {
+        let answer = issuer.notice(&hub, &terminal, number, 1).await;
+        assert_eq!(answer.status, 200, "{}", code_of(&answer));
+        assert_eq!(answer.json::<serde_json::Value>().unwrap(), json!({"status": "stored"}));
+    }
+    assert_eq!(issuer.notice(&hub, &terminal, 2, 1).await.status, 200);
+    assert_eq!(code_of(&issuer.notice(&hub, &terminal, 2, 9).await), "conflict");
+
+    let mut events = terminal.events(&hub, None).await;
+    for number in 1..=3 {
+        let notice = next(&mut events).await;
+        assert_eq!((notice.number, notice.credential_id), (number, terminal.credential));
+        assert_eq!(notice.sealed, [1; 40]);
+    }
+    // What comes while somebody listens is sent at once.
+    assert_eq!(issuer.notice(&hub, &terminal, 4, 1).await.status, 200);
+    assert_eq!(next(&mut events).await.number, 4);
+    drop(events);
+
+    // Nothing was acknowledged: all again. Then up to 2, then all.
+    let mut events = terminal.events(&hub, None).await;
+    assert_eq!(next(&mut events).await.number, 1);
+    let mut events = terminal.events(&hub, Some("2")).await;
+    assert_eq!(next(&mut events).await.number, 3);
+    assert_eq!(issuer.notice(&hub, &terminal, 1, 1).await.status, 200, "delivered already");
+    let mut events = terminal.events(&hub, Some("4")).await;
+    assert_eq!(issuer.notice(&hub, &terminal, 5, 1).await.status, 200);
+    assert_eq!(next(&mut events).await.number, 5);
+    let bad = terminal.actor.client.events(&hub.peer, "/v1/events", Some("x"), PATIENCE, PATIENCE);
+    assert!(bad.await.is_err());
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn two_terminals_have_their_own_streams_and_a_newer_one_ends_the_older() {
+    let (_network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let (one, two) =
+        (Terminal::linked("71000001", &hub).await, Terminal::linked("71000001", &hub).await);
+    let (mut of_one, mut of_two) = (one.events(&hub, None).await, two.events(&hub, None).await);
+    assert_eq!(issuer.notice(&hub, &one, 1, 1).await.status, 200);
+    assert_eq!(issuer.notice(&hub, &two, 1, 2).await.status, 200);
+    assert_eq!(next(&mut of_one).await.credential_id, one.credential);
+    assert_eq!(next(&mut of_two).await.credential_id, two.credential);
+
+    let mut newer = one.events(&hub, Some("1")).await;
+    ends(&mut of_one).await;
+    assert_eq!(issuer.notice(&hub, &one, 2, 1).await.status, 200);
+    assert_eq!(next(&mut newer).await.number, 2);
+    assert_eq!(one.unlink(&hub).await.status, 200);
+    ends(&mut newer).await;
+    // A stop ends the rest instead of waiting for it.
+    hub.stop().await;
+    ends(&mut of_two).await;
+}
+
+#[tokio::test]
+async fn only_the_credentials_own_active_issuer_leaves_notices() {
+    let (network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let terminal = Terminal::linked("71000001", &hub).await;
+    let other = Issuer::start(&network, "71000002").await;
+    assert_eq!(code_of(&other.notice_by_key(&hub, &terminal, 1).await), "key_unknown");
+    hub.publish(&[other.entry(&network, 1, "active")]).await;
+    assert_eq!(code_of(&other.notice(&hub, &terminal, 1, 1).await), "credential_unknown");
+    hub.publish(&[issuer.entry(&network, 2, "suspended")]).await;
+    assert_eq!(code_of(&issuer.notice(&hub, &terminal, 1, 1).await), "forbidden");
+    hub.publish(&[issuer.entry(&network, 3, "active")]).await;
+    assert_eq!(issuer.notice(&hub, &terminal, 1, 1).await.status, 200);
+
+    // A terminal is no issuer, an issuer no terminal.
+    let body = to_json(&json!({"credential_id": terminal.credential, "number": 2,
+        "notice_id": "ntc_00000000000000000000000000", "sealed": warifu_proto::base64url::encode([1; 40])}));
+    let answer = terminal.actor.call(&hub, Method::POST, "/v1/notices", Some(body)).await;
+    assert_eq!(code_of(&answer), "forbidden");
+    let answer = issuer.actor.call(&hub, Method::GET, "/v1/events", None).await;
+    assert_eq!(code_of(&answer), "credential_unknown");
+
+    for (number, sealed) in [(0, 40), (u64::MAX, 40), (2, 27), (2, 4097)] {
+        let body = to_json(&json!({"credential_id": terminal.credential, "number": number,
+            "notice_id": "ntc_00000000000000000000000000",
+            "sealed": warifu_proto::base64url::encode(vec![1; sealed])}));
+        let answer = issuer.actor.call(&hub, Method::POST, "/v1/notices", Some(body)).await;
+        assert_eq!(code_of(&answer), "malformed", "{number} {sealed}");
+    }
+    hub.stop().await;
+}

@@ -1,0 +1,185 @@
+//! What is asked for, and what the journal remembers of it: enough to repeat the very same request and to ask what
+//! became of it, written before the request leaves.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use warifu_proto::Malformed;
+use warifu_proto::code::{Route, Scanned};
+use warifu_proto::id::{Id, IssuerId, PaymentKind};
+use warifu_proto::limits::{DEADLINE_DEFAULT_MS, ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
+use warifu_proto::message::{Capture, PayRequest, Payment};
+use warifu_proto::money::Money;
+use warifu_proto::problem::Problem;
+use warifu_proto::request_id::RequestId;
+use warifu_proto::time::Timestamp;
+
+/// How long after it was scanned no code can be paid with any more, whoever shows it: its registration may arrive
+/// at the end of its lifetime (300 s) and lives as long again (300 s); a long code lives 120 s longer than it says.
+pub const CODE_DEAD_AFTER_MS: u64 = 2 * 1000 * LIFETIME_MAX_S as u64 + ISSUED_SKEW_MAX_MS;
+
+/// Makes a request id of a time and ten random bytes: 26 characters that sort by time.
+pub fn request_id(now: Timestamp, random: [u8; 10]) -> RequestId {
+    let id = Id::<PaymentKind>::new(now, random).to_string();
+    let text = id.rsplit('_').next().unwrap_or(&id);
+    RequestId::parse(text).expect("26 characters of base32 are a request id")
+}
+
+/// What the cashier wants.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The name of this attempt, for ever.
+    pub request_id: RequestId,
+    /// What was scanned.
+    pub scanned: Scanned,
+    /// How much.
+    pub amount: Money,
+    /// At once or later.
+    pub capture: Capture,
+    /// The till's own id of the sale.
+    pub order_id: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// How long the cashier waits for an answer; `DEADLINE_DEFAULT_MS` if none.
+    pub deadline_ms: Option<u64>,
+}
+
+/// One attempt in the journal.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The name of this attempt, for ever.
+    pub request_id: RequestId,
+    /// Prefix and partition: where to ask.
+    #[serde(with = "route_text")]
+    pub route: Route,
+    /// Whom the code belonged to when it was scanned.
+    pub issuer: IssuerId,
+    /// What was scanned. Gone as soon as the outcome is known.
+    pub code: Option<String>,
+    /// How much.
+    pub amount: Money,
+    /// At once or later.
+    pub capture: Capture,
+    /// The till's own id of the sale.
+    pub order_id: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// How long the cashier waited.
+    pub deadline_ms: u64,
+    /// When it was scanned.
+    pub created_at: Timestamp,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Where an attempt stands in the reader's eyes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Standing {
+    /// Begun: the request may have left. After a restart this is [`Standing::Unknown`].
+    Open,
+    /// Ended without an answer that can be believed. Somebody has to resolve it.
+    Unknown,
+    /// The issuer decided.
+    Decided {
+        /// As it was told.
+        payment: Box<Payment>,
+    },
+    /// The request was refused, nothing is bound.
+    Refused {
+        /// Why.
+        problem: Box<Problem>,
+    },
+    /// Nothing arrived anywhere, or the issuer promised that nothing was done.
+    NotTaken,
+}
+
+impl Standing {
+    /// Whether somebody still has to find out what happened.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Open | Self::Unknown => true,
+            Self::Decided { .. } | Self::Refused { .. } | Self::NotTaken => false,
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn new(order: &Order, route: Route, issuer: IssuerId, now: Timestamp) -> Self {
+        Self {
+            request_id: order.request_id.clone(),
+            route,
+            issuer,
+            code: Some(order.scanned.to_digits()),
+            amount: order.amount,
+            capture: order.capture,
+            order_id: order.order_id.clone(),
+            description: order.description.clone(),
+            deadline_ms: order.deadline_ms.unwrap_or(DEADLINE_DEFAULT_MS),
+            created_at: now,
+            standing: Standing::Open,
+        }
+    }
+
+    /// The request, the same for ever but for how long the issuer may take; nothing when the code is gone.
+    pub fn request(&self, deadline_ms: u64) -> Option<PayRequest> {
+        Some(PayRequest {
+            request_id: self.request_id.clone(),
+            code: self.code.clone()?,
+            amount: self.amount,
+            capture: self.capture,
+            order_id: self.order_id.clone(),
+            description: self.description.clone(),
+            deadline_ms: Some(deadline_ms),
+        })
+    }
+
+    /// Whether the code can't have been paid with from now on.
+    pub fn is_code_dead(&self, now: Timestamp) -> bool {
+        now.since_ms(self.created_at) >= CODE_DEAD_AFTER_MS
+    }
+
+    /// Whether an order under the same id asks for the same.
+    pub fn is_same_as(&self, order: &Order) -> bool {
+        let code = self.code.as_deref().and_then(|it| Scanned::parse(it).ok());
+        code.is_none_or(|it| it.code == order.scanned.code)
+            && self.amount == order.amount
+            && self.capture == order.capture
+            && self.order_id == order.order_id
+            && self.description == order.description
+    }
+
+    pub(crate) fn end(&mut self, standing: Standing) {
+        if !standing.is_open() {
+            self.code = None;
+        }
+        self.standing = standing;
+    }
+}
+
+// The code is a secret until it is spent.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("request_id", &self.request_id)
+            .field("amount", &self.amount)
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A route as its digits.
+mod route_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Malformed, Route};
+
+    pub(super) fn serialize<S: Serializer>(route: &Route, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(route)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Route, D::Error> {
+        let text = String::deserialize(from)?;
+        Route::parse(&text).map_err(|bad: Malformed| serde::de::Error::custom(bad))
+    }
+}

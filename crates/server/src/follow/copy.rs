@@ -1,0 +1,124 @@
+//! The copy of the directory on disk: `directory.jsonl`, one signed entry a line, only ever appended to, and
+//! `directory.head.json`, replaced as a whole, which says how many of the lines count and where in the feed they end.
+//! A crash between the two leaves lines that do not count yet; they are cut off and fetched again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use warifu_proto::base64url;
+use warifu_proto::directory::{Directory, Entry};
+use warifu_proto::id::NetworkId;
+use warifu_proto::key::PublicKey;
+
+use super::{FollowError, View};
+
+/// Where the copy stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) network_id: NetworkId,
+    pub(super) registrar: PublicKey,
+    pub(super) view: View,
+    /// Position in the feed.
+    pub(super) version: u64,
+    /// Of the feed's chain.
+    #[serde(with = "base64url")]
+    pub(super) head: [u8; 32],
+    /// When a hub last vouched for it; 0 when none has.
+    pub(super) as_of_ms: u64,
+    /// How many lines of the file count.
+    pub(super) lines: u64,
+}
+
+impl Head {
+    pub(super) fn new(network_id: NetworkId, registrar: PublicKey, view: View) -> Self {
+        Self { network_id, registrar, view, version: 0, head: [0; 32], as_of_ms: 0, lines: 0 }
+    }
+
+    /// Begins the feed anew. What is known stays known.
+    pub(super) fn rewind(&mut self) {
+        self.version = 0;
+        self.head = [0; 32];
+    }
+}
+
+/// The two files.
+#[derive(Debug)]
+pub(super) struct Copy {
+    folder: PathBuf,
+    lines: File,
+}
+
+impl Copy {
+    /// Where the copy in a folder stands, if there is one.
+    pub(super) fn head(folder: &Path) -> Result<Option<Head>, FollowError> {
+        match std::fs::read(folder.join("directory.head.json")) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| failed(folder)(io::Error::from(error))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(folder)(error)),
+        }
+    }
+
+    /// Opens the lines and takes those that count. If some are missing or not to be believed, the feed begins anew.
+    pub(super) fn open(folder: &Path, head: &mut Head) -> Result<(Self, Directory), FollowError> {
+        let failed = failed(folder);
+        std::fs::create_dir_all(folder).map_err(&failed)?;
+        let path = folder.join("directory.jsonl");
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(&failed)?;
+        let text = std::fs::read(&path).map_err(&failed)?;
+        let mut directory = Directory::new(head.network_id, head.registrar.clone());
+        let (mut counted, mut taken, mut length) = (0_u64, 0_u64, 0_usize);
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            if counted >= head.lines || !line.ends_with(b"\n") {
+                break;
+            }
+            counted += 1;
+            length += line.len();
+            let entry = serde_json::from_slice::<Entry>(line).ok();
+            taken += u64::from(entry.is_some_and(|it| directory.take(&it).is_ok()));
+        }
+        if taken < head.lines {
+            let missing = head.lines - taken;
+            tracing::warn!(missing, "the directory's copy is damaged: the feed is read again");
+            head.rewind();
+            head.lines = counted;
+        }
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        file.set_len(length).map_err(&failed)?;
+        Ok((Self { folder: folder.to_owned(), lines: file }, directory))
+    }
+
+    /// Appends entries and then says that they count.
+    pub(super) fn append(&mut self, entries: &[Entry], head: &mut Head) -> Result<(), FollowError> {
+        let failed = failed(&self.folder);
+        if !entries.is_empty() {
+            let mut text = Vec::new();
+            for entry in entries {
+                serde_json::to_writer(&mut text, entry).map_err(|it| failed(it.into()))?;
+                text.push(b'\n');
+            }
+            self.lines.write_all(&text).map_err(&failed)?;
+            self.lines.sync_data().map_err(&failed)?;
+            head.lines = head.lines.saturating_add(u64::try_from(entries.len()).unwrap_or(0));
+        }
+        let text = serde_json::to_vec(head).map_err(|it| failed(it.into()))?;
+        let (new, path) =
+            (self.folder.join("directory.head.json.new"), self.folder.join("directory.head.json"));
+        let replace = || {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        replace().map_err(&failed)
+    }
+}
+
+fn failed(folder: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
+    let folder = folder.to_owned();
+    move |error| FollowError::Io(folder.clone(), error)
+}
