@@ -146,9 +146,9 @@ impl Views {
     /// Accounts by partition and number, after the place that a former page named.
     ///
     /// # Errors
-    /// When the file can't be read, or `after` is none of ours.
-    pub async fn accounts(&self, after: Option<&str>, limit: usize) -> anyhow::Result<Listed<AccountRow>> {
-        let after: i64 = after.map_or(Ok(-1), str::parse).context("after must come from a former answer")?;
+    /// When the file can't be read.
+    pub async fn accounts(&self, after: Option<i64>, limit: usize) -> anyhow::Result<Listed<AccountRow>> {
+        let after = after.unwrap_or(-1);
         self.read(move |views| {
             let mut select = views.prepare_cached(
                 "SELECT partition, number, account_id, kind, currency, exponent, floor_minor, balance_minor, credentials FROM account
@@ -179,9 +179,9 @@ impl Views {
     /// Payments, newest first, before the place that a former page named; of one merchant or of all.
     ///
     /// # Errors
-    /// When the file can't be read, or `after` is none of ours.
-    pub async fn payments(&self, after: Option<&str>, limit: usize, merchant: Option<MerchantId>) -> anyhow::Result<Listed<PaymentRow>> {
-        let after: i64 = after.map_or(Ok(i64::MAX), str::parse).context("after must come from a former answer")?;
+    /// When the file can't be read.
+    pub async fn payments(&self, after: Option<i64>, limit: usize, merchant: Option<MerchantId>) -> anyhow::Result<Listed<PaymentRow>> {
+        let after = after.unwrap_or(i64::MAX);
         self.read(move |views| {
             let mut select = views.prepare_cached(
                 "SELECT position, payment_id, request_id, status, amount_minor, currency, merchant_id, account_id, rejection, decided_at_ms FROM payment

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     out.progress("starting a hub, two issuers, a merchant …");
     let network = DemoNetwork::start(&dir, out).await?;
     let first = network.first_payment().await?;
-    let ready_ms = began.elapsed().as_secs_f64() * 1000.0;
+    let ready_ms = parts::ms(began.elapsed());
     out.object(&object(&network, &first, ready_ms));
     tell(&network, &first, &dir, ready_ms, out);
     if !args.once {

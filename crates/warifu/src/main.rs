@@ -64,7 +64,13 @@ Example:
   warifu hub init --help";
 
 #[derive(Debug, Parser)]
-#[command(name = "warifu", version, help_template = HELP, disable_help_subcommand = true)]
+#[command(
+    name = "warifu",
+    version,
+    help_template = HELP,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     /// Print JSON for programs instead of prose: one object on one line
     #[arg(long, global = true, display_order = 900)]

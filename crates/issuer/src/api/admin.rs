@@ -192,17 +192,23 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// The place that a former answer named.
+    fn after(&self) -> ApiResult<Option<i64>> {
+        let bad = |_| ApiProblem::new(ProblemCode::Malformed, "after must be `next` of a former answer");
+        self.after.as_deref().map(|text| text.parse().map_err(bad)).transpose()
+    }
+
     fn limit(&self) -> usize {
         self.limit.unwrap_or(100).clamp(1, warifu_proto::limits::PAGE_MAX)
     }
 }
 
-/// Lists accounts, oldest first.
+/// Lists accounts, by partition.
 #[utoipa::path(get, path = "/admin/v1/accounts", tag = "operator", params(("after" = Option<String>, Query,), ("limit" = Option<usize>, Query,)), responses(
     (status = 200, description = "some accounts, and where to go on"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 421, body = Problem)))]
 pub(crate) async fn accounts(State(app): State<Arc<App>>, caller: Caller, Query(page): Query<Page>) -> ApiResult<Json<serde_json::Value>> {
     app.check_operator(&caller)?;
-    let listed = app.views.accounts(page.after.as_deref(), page.limit()).await.map_err(ApiProblem::internal)?;
+    let listed = app.views.accounts(page.after()?, page.limit()).await.map_err(ApiProblem::internal)?;
     let mut accounts = Vec::with_capacity(listed.rows.len());
     for row in listed.rows {
         let name = app.texts.account_name(row.account_id).await.map_err(ApiProblem::internal)?;
@@ -220,7 +226,7 @@ pub(crate) async fn accounts(State(app): State<Arc<App>>, caller: Caller, Query(
     (status = 200, description = "some payments, and where to go on"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 421, body = Problem)))]
 pub(crate) async fn payments(State(app): State<Arc<App>>, caller: Caller, Query(page): Query<Page>) -> ApiResult<Json<serde_json::Value>> {
     app.check_operator(&caller)?;
-    let listed = app.views.payments(page.after.as_deref(), page.limit(), None).await.map_err(ApiProblem::internal)?;
+    let listed = app.views.payments(page.after()?, page.limit(), None).await.map_err(ApiProblem::internal)?;
     let directory = app.directory();
     let payments: Vec<_> = listed
         .rows

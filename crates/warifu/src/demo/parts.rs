@@ -148,19 +148,20 @@ impl DemoNetwork {
         let began = Instant::now();
         let mut phone = Driver::open(terminal_folder::Folder::new(&self.dir.join("phone"))).await?;
         phone.give(Input::Show(warifu_terminal::Wish { lifetime_s: LIFETIME_DEFAULT_S, cap_minor: None }))?;
-        let mut shown = None;
-        let (digits, show_ms, register_ms) = loop {
+        let mut shown: Option<(String, Instant)> = None;
+        let (digits, shown_at) = loop {
             let event = tokio::time::timeout(ACK_PATIENCE, phone.next()).await;
             match event.map_err(|_| Failure::unreachable("the code was not acknowledged"))?? {
-                Event::Show(screen) if shown.is_none() => shown = Some((screen.digits.to_string(), ms(began))),
+                Event::Show(screen) if shown.is_none() => shown = Some((screen.digits.to_string(), Instant::now())),
                 Event::Acked { .. } => {
-                    let (digits, show_ms) = shown.take().ok_or_else(|| Failure::refused("acknowledged before it was shown"))?;
-                    break (digits, show_ms, ms(began) - show_ms);
+                    let (digits, at) = shown.take().ok_or_else(|| Failure::refused("acknowledged before it was shown"))?;
+                    break (digits, at);
                 }
                 Event::Trouble(trouble) => return Err(Failure::refused(trouble)),
                 _ => {}
             }
         };
+        let (show_ms, register_ms) = (ms(shown_at - began), ms(shown_at.elapsed()));
         let till = Till::open(&reader::Folder::new(&self.dir.join("till"))).await?;
         let wish = reader::Wish {
             amount: "1200".to_owned(),
@@ -177,7 +178,7 @@ impl DemoNetwork {
             match outcome {
                 Outcome::Decided(payment) => {
                     let reader_id = till.paired().reader;
-                    return Ok(FirstPayment { payment, reader_id, show_ms, register_ms, pay_ms: ms(paying) });
+                    return Ok(FirstPayment { payment, reader_id, show_ms, register_ms, pay_ms: ms(paying.elapsed()) });
                 }
                 // The till is so new that its entry is still on the way from the hub to the issuer.
                 Outcome::Refused(problem) if problem.code == "key_unknown" && news.elapsed() < NEWS_PATIENCE => {
@@ -257,6 +258,8 @@ fn free_port() -> Result<SocketAddr, Failure> {
     bound.map_err(|error| Failure::usage("no port is free on 127.0.0.1").because(&error))
 }
 
-fn ms(since: Instant) -> f64 {
-    (since.elapsed().as_secs_f64() * 100_000.0).round() / 100.0
+/// Milliseconds with two decimals.
+#[expect(clippy::float_arithmetic, reason = "a time to be shown, not money")]
+pub(super) fn ms(span: Duration) -> f64 {
+    (span.as_secs_f64() * 100_000.0).round() / 100.0
 }

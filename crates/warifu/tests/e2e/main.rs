@@ -1,0 +1,8 @@
+//! The whole system from outside: the built program, every role a process of its own, real HTTP, real files, kill -9.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod crash;
+mod demo;
+mod harness;
+mod pictures;
+mod wrong;
