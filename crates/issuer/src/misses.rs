@@ -60,7 +60,7 @@ mod tests {
     fn the_twentieth_miss_of_a_reader_blocks_it_until_the_minute_is_over() {
         let (reader, other) = (ReaderId::from_raw([1; 16]), ReaderId::from_raw([2; 16]));
         let merchant = MerchantId::from_raw([3; 16]);
-        let at = |ms| Timestamp::from_ms(1_000_000 + ms);
+        let at = |ms: u64| Timestamp::from_ms(1_000_000 + ms);
         let mut misses = Misses::default();
         for _ in 0..20 {
             assert_eq!(misses.blocked_for_ms(reader, merchant, at(0)), None);

@@ -6,6 +6,8 @@
 //!
 //! A store keeps entries as bytes and never looks inside them.
 
+#[cfg(test)]
+mod conformance;
 pub mod frame;
 pub mod model;
 pub mod sqlite;

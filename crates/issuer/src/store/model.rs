@@ -88,7 +88,8 @@ impl Store for ModelStore {
         let mut inner = self.lock();
         let kept = inner.snapshots.entry(snapshot.head.partition).or_default();
         kept.retain(|it| it.head.sequence != snapshot.head.sequence);
-        kept.insert(0, snapshot.clone());
+        kept.push(snapshot.clone());
+        kept.sort_by_key(|it| std::cmp::Reverse(it.head.sequence));
         kept.truncate(2);
         Ok(())
     }

@@ -174,6 +174,13 @@ impl SqliteStore {
         }
     }
 
+    /// Lets the journal's disk be full at so many pages: the error that SQLite then gives is the real one.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: Option<u32>) {
+        let writer = lock(&self.writer);
+        writer.journal.query_row(&format!("PRAGMA max_page_count = {}", pages.unwrap_or(u32::MAX - 1)), [], |_| Ok(())).unwrap();
+    }
+
     fn end_a_long_wal(&self, writer: &mut Writer) {
         writer.appends += 1;
         if writer.appends.is_multiple_of(64) && wal_bytes(&self.folder) > WAL_RESTART_BYTES {

@@ -176,3 +176,37 @@ proptest! {
         prop_assert_eq!(received.verify_with_secret(&base, &SECRET), Ok(()));
     }
 }
+
+/// The base of a vector of RFC 9421, from its header as it stands there and the values of its components.
+fn base_of(signature_input: &str, values: &[(&str, &str)]) -> String {
+    let input = fields::inputs(signature_input).unwrap().remove(0);
+    let mut base = Base::new();
+    for component in &input.components {
+        let value = values.iter().find(|(name, _)| *name == component.name).unwrap().1;
+        base.line(&component.raw, value);
+    }
+    base.end(&input.raw)
+}
+
+#[test]
+fn the_vectors_of_rfc_9421() {
+    // Appendix B.2.5: HMAC-SHA-256, whose signature is the same every time.
+    let secret = STANDARD.decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==").unwrap();
+    let base = base_of(
+        r#"sig-b25=("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
+        &[("date", "Tue, 20 Apr 2021 02:07:55 GMT"), ("@authority", "example.com"), ("content-type", "application/json")],
+    );
+    let signature = STANDARD.encode(mac::hmac_sha256(&secret, &[base.as_bytes()]));
+    assert_eq!(signature, "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=");
+
+    // Appendix B.2.4: an answer signed by ECDSA P-256.
+    let jwk = r#"{"kty":"EC","crv":"P-256","x":"qIVYZVLCrPZHGHjP17CTW0_-D9Lfw0EkjqF7xB4FivA","y":"Mc4nN9LTDOBhfoUeg8Ye9WedFRhnZXZJA12Qp0zZ6F0"}"#;
+    let key: PublicKey = serde_json::from_str(jwk).unwrap();
+    let digest = "sha-512=:mEWXIS7MaLRuGgxOBdODa3xqM1XdEvxoYhvlCFJ41QJgJc4GTsPp29l5oGX69wWdXymyU0rjJuahq4l5aGgfLQ==:";
+    let base = base_of(
+        r#"sig-b24=("@status" "content-type" "content-digest" "content-length");created=1618884473;keyid="test-key-ecc-p256""#,
+        &[("@status", "200"), ("content-type", "application/json"), ("content-digest", digest), ("content-length", "23")],
+    );
+    let signature = fields::byte_sequences("sig-b24=:wNmSUAhwb5LxtOtOpNa6W5xj067m5hFrj0XQ4fvpaCLx0NKocgPquLgyahnzDnDAUy5eCdlYUEkLIj+32oiasw==:").unwrap();
+    assert!(key.verifies(base.as_bytes(), signature[0].1.as_slice().try_into().unwrap()));
+}
