@@ -167,7 +167,7 @@ impl EngineConfig {
     }
 }
 
-/// A running engine. Dropping it without [`Engine::stop`] ends the lane after what it has taken.
+/// A running engine. Dropping it without [`Engine::stop`] ends it like a crash would, but for what is under way.
 #[derive(Debug)]
 pub struct Engine {
     jobs: SyncSender<Job>,
@@ -188,6 +188,8 @@ pub(crate) struct Shared {
     pub(crate) indexed_sequences: Vec<AtomicU64>,
     /// Set to end all threads.
     pub(crate) stopping: AtomicBool,
+    /// Set before that at a clean stop: take a last snapshot.
+    pub(crate) last_snapshot: AtomicBool,
     /// Why the lane takes no more commands.
     pub(crate) stopped: std::sync::Mutex<Option<&'static str>>,
 }
@@ -218,6 +220,7 @@ impl Engine {
             indexed: watch::Sender::new(0),
             indexed_sequences: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             stopping: AtomicBool::new(false),
+            last_snapshot: AtomicBool::new(false),
             stopped: std::sync::Mutex::new(None),
         });
         // Nothing may be forgotten that the index does not have, so it catches up before the first decision.
@@ -227,7 +230,7 @@ impl Engine {
         }
         let (jobs, inbox) = sync_channel(config.queue_max);
         let index = follow::spawn_index(Arc::clone(&store), Arc::clone(&shared))?;
-        let snapshots = follow::spawn_snapshots(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&shared), config.snapshot_every)?;
+        let snapshots = follow::spawn_snapshots(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&shared), config.snapshot_every, recovered.from)?;
         let lane = lane::Lane::new(config, Arc::clone(&store), Arc::clone(&vault), Arc::clone(&shared), recovered);
         let lane = std::thread::Builder::new().name("lane".to_owned()).spawn(move || lane.run(&inbox))?;
         Ok(Self { jobs, shared, threads: std::sync::Mutex::new(vec![lane, index, snapshots]), store, vault })
@@ -293,6 +296,11 @@ impl Engine {
 
     /// Ends the lane after what it has taken, and takes a last snapshot.
     pub fn stop(&self) {
+        self.shared.last_snapshot.store(true, Ordering::Release);
+        self.end();
+    }
+
+    fn end(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.committed.send_modify(|_| ());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -301,6 +309,12 @@ impl Engine {
                 tracing::error!("a thread of the engine panicked");
             }
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

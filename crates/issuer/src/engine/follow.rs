@@ -83,15 +83,15 @@ pub(crate) fn spawn_index(store: Arc<dyn Store>, shared: Arc<Shared>) -> std::io
     })
 }
 
-/// Takes snapshots until the engine stops, and a last one then.
-pub(crate) fn spawn_snapshots(store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, every: u64) -> std::io::Result<JoinHandle<()>> {
+/// Takes snapshots until the engine stops, and a last one at a clean stop. `taken_at` is the position of the former one.
+pub(crate) fn spawn_snapshots(store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, every: u64, mut taken_at: u64) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
-        let mut taken_at = *shared.committed.borrow();
         loop {
             let is_stopping = shared.stopping.load(Ordering::Acquire);
             let committed = *shared.committed.borrow();
-            let is_due = committed.saturating_sub(taken_at) >= every || (is_stopping && committed > taken_at);
-            if is_due {
+            let is_last = is_stopping && shared.last_snapshot.load(Ordering::Acquire);
+            let is_due = committed.saturating_sub(taken_at) >= every || (is_last && committed > taken_at);
+            if is_due && (is_last || !is_stopping) {
                 let began = Instant::now();
                 let gives_up = || !is_stopping && shared.stopping.load(Ordering::Acquire);
                 match recover::take_snapshots(store.as_ref(), &vault, &gives_up) {

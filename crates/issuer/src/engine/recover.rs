@@ -25,7 +25,9 @@ pub struct Recovered {
     pub partitions: BTreeMap<u8, Folded>,
     /// Everything up to here is in them.
     pub position: u64,
-    /// How many entries were applied.
+    /// Everything up to here came out of snapshots.
+    pub from: u64,
+    /// How many entries were applied after that.
     pub applied: u64,
 }
 
@@ -111,6 +113,7 @@ pub fn fold_from_the_beginning(store: &dyn Store, vault: &Vault) -> anyhow::Resu
 
 fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8, Folded>) -> anyhow::Result<Recovered> {
     let mut position = partitions.values().map(|it| it.position).min().unwrap_or_default();
+    let from = position;
     let mut applied = 0;
     let mut undo = UndoLog::default();
     loop {
@@ -135,7 +138,7 @@ fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8
         );
         folded.position = position;
     }
-    Ok(Recovered { partitions, position, applied })
+    Ok(Recovered { partitions, position, from, applied })
 }
 
 /// Makes a new snapshot of every partition that has changed, one at a time, out of the journal alone: the lane is not
