@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod follow;
 pub mod lane;
+mod parking;
 pub mod recover;
 
 use std::path::Path;

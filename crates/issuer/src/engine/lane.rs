@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use warifu_core::decide::{Command, Decision, Pay, Refusal};
+use warifu_core::decide::{Command, Decision, Refusal};
 use warifu_core::entry::{Entry, Fact};
 use warifu_core::layout::Writer;
 use warifu_core::partition::{Partition, WINDOW};
@@ -26,14 +26,13 @@ use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 
+use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
 use super::{AccountState, Answer, Ask, CredentialState, EngineConfig, Job, PaymentState, Refused, Shared, chain};
 use crate::store::{AppendError, Batch, EntryBytes, Head, Store};
 
 /// How far the wall clock may step against the monotonic one before the lane stops, in milliseconds.
 const CLOCK_STEP_MAX_MS: u64 = 5 * 60_000;
-/// Most payments that wait for their registration at one time.
-const PARKED_MAX: usize = 10_000;
 /// How long an idle lane sleeps at most, to look whether it shall stop.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -51,7 +50,7 @@ pub struct Lane {
     requests: HashMap<(MerchantId, RequestId), u8>,
     /// Per caller, the greatest request id that any partition has forgotten.
     forgotten: HashMap<MerchantId, RequestId>,
-    parked: Vec<Parked>,
+    parked: Parking,
     batch: Batch,
     answers: Vec<(Reply, Result<Answer, Refused>)>,
     bytes: Writer,
@@ -68,23 +67,6 @@ struct Hot {
     undo: UndoLog,
 }
 
-/// A payment whose registration has not arrived.
-#[derive(Debug)]
-struct Parked {
-    partition: u8,
-    pay: Box<Command>,
-    replies: Vec<Reply>,
-}
-
-impl Parked {
-    fn pay(&self) -> Option<&Pay> {
-        match self.pay.as_ref() {
-            Command::Pay(pay) => Some(pay),
-            _ => None,
-        }
-    }
-}
-
 impl Lane {
     pub(crate) fn new(config: EngineConfig, store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, recovered: Recovered) -> Self {
         let mut requests = HashMap::new();
@@ -98,7 +80,7 @@ impl Lane {
             partitions.insert(number, Hot { state, head, before: None, undo: UndoLog::default() });
         }
         let began = (Instant::now(), clock::now());
-        let (parked, batch, answers, bytes) = (Vec::new(), Batch::default(), Vec::new(), Writer::default());
+        let (parked, batch, answers, bytes) = (Parking::default(), Batch::default(), Vec::new(), Writer::default());
         Self { config, store, vault, shared, partitions, requests, forgotten, parked, batch, answers, bytes, began }
     }
 
@@ -122,14 +104,14 @@ impl Lane {
                 break;
             }
         }
-        for parked in std::mem::take(&mut self.parked) {
+        for parked in self.parked.take_all() {
             parked.replies.into_iter().for_each(|reply| refuse(reply, "the issuer is stopping"));
         }
     }
 
     /// Until when to wait for the next job: the next payment whose wait is over.
     fn patience(&self) -> Duration {
-        let Some(next) = self.parked.iter().filter_map(Parked::pay).map(|pay| pay.wait_until).min() else { return IDLE };
+        let Some(next) = self.parked.next_end() else { return IDLE };
         Duration::from_millis(next.since_ms(clock::now())).min(IDLE)
     }
 
@@ -203,14 +185,12 @@ impl Lane {
             return refuse(reply, trouble);
         }
         if let Some((caller, request, digest)) = command.request() {
-            if let Some(parked) = self.parked_like(caller, request) {
+            if let Some(parked) = self.parked.of_request(caller, request) {
                 // The same attempt again joins the first; another under the same id is refused.
-                let is_same = parked.pay.request().is_some_and(|(_, _, before)| before == digest);
-                if is_same {
+                if parked.pay.digest == *digest {
                     parked.replies.push(reply);
                 } else {
-                    let refused = rule(Refusal::RequestIdConflict, now);
-                    self.answers.push((reply, Err(refused)));
+                    self.answers.push((reply, Err(rule(Refusal::RequestIdConflict, now))));
                 }
                 return;
             }
@@ -226,10 +206,6 @@ impl Lane {
         self.decide_new(partition, command, vec![reply], now);
     }
 
-    fn parked_like(&mut self, caller: MerchantId, request: &RequestId) -> Option<&mut Parked> {
-        self.parked.iter_mut().find(|it| it.pay.request().is_some_and(|(other, id, _)| other == caller && id == request))
-    }
-
     /// Decides what was never asked before.
     fn decide_new(&mut self, partition: u8, command: Box<Command>, replies: Vec<Reply>, now: Timestamp) {
         let Some(hot) = self.partitions.get_mut(&partition) else {
@@ -238,9 +214,10 @@ impl Lane {
         let decision = hot.state.decide(&command, true, now, &self.vault);
         let answer = match decision {
             Ok(Decision::Commit(fact)) => self.write(partition, *fact, now),
-            Ok(Decision::Wait) if self.parked.len() < PARKED_MAX => {
-                return self.parked.push(Parked { partition, pay: command, replies });
-            }
+            Ok(Decision::Wait) if !self.parked.is_full() => match *command {
+                Command::Pay(pay) => return self.parked.park(Parked { partition, pay, replies }),
+                _ => Err(Refused::NotAccepted("only payments wait")),
+            },
             Ok(Decision::Wait) => Err(Refused::NotAccepted("too many payments wait for their codes; try again in a moment")),
             Ok(Decision::Repeat { sequence }) => self.payment(PaymentPlace { partition, first_sequence: sequence }),
             Ok(Decision::RegisteredBefore { credential_number, registered_at, expires_at }) => {
@@ -286,24 +263,17 @@ impl Lane {
 
     /// A registration arrived: payments that waited at its locator are decided again.
     fn wake(&mut self, partition: u8, slot: usize, now: Timestamp) {
-        let waits_here = |it: &mut Parked| it.partition == partition && it.pay().is_some_and(|pay| pay.locator.slot() == slot);
-        let woken: Vec<_> = self.parked.extract_if(.., waits_here).collect();
-        for parked in woken {
-            self.decide_new(parked.partition, parked.pay, parked.replies, now);
+        for Parked { partition, pay, replies } in self.parked.take_at(partition, slot) {
+            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
         }
     }
 
     /// Payments that waited long enough are decided for good.
     fn end_waits(&mut self, now: Timestamp) {
-        if self.parked.is_empty() {
-            return;
-        }
-        let is_over = |it: &mut Parked| it.pay().is_none_or(|pay| pay.wait_until <= now);
-        let over: Vec<_> = self.parked.extract_if(.., is_over).collect();
-        for parked in over {
+        for Parked { partition, pay, replies } in self.parked.take_over(now) {
             match self.trouble(now) {
-                Some(trouble) => parked.replies.into_iter().for_each(|reply| refuse(reply, trouble)),
-                None => self.decide_new(parked.partition, parked.pay, parked.replies, now),
+                Some(trouble) => replies.into_iter().for_each(|reply| refuse(reply, trouble)),
+                None => self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now),
             }
         }
     }
