@@ -3,6 +3,8 @@
 
 mod crash;
 mod demo;
+mod documents;
 mod harness;
+mod independent;
 mod pictures;
 mod wrong;
