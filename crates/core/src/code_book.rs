@@ -127,8 +127,8 @@ impl CodeBook {
         })
     }
 
-    /// The determination: which registration the scanned digits belong to, live ones first. Digits that have paid do not
-    /// come alive again when their terminal registers them anew: then it is the registration that has paid.
+    /// The determination: which registration the scanned digits belong to, live ones first. Digits that a decision has
+    /// consumed do not come alive again when their terminal registers them anew: then it is the consumed registration.
     pub fn find(
         &self,
         slot: usize,
@@ -146,10 +146,10 @@ impl CodeBook {
         let Some(live) = codes.iter().filter(|it| it.is_live(now)).find(matches) else {
             return codes.iter().rev().filter(|it| !it.is_live(now)).find(matches);
         };
-        let has_paid = |it: &&BookedCode| {
+        let is_consumed = |it: &&BookedCode| {
             it.is_used && it.credential_number == live.credential_number && it.tag == live.tag
         };
-        codes.iter().find(has_paid).or(Some(live))
+        codes.iter().find(is_consumed).or(Some(live))
     }
 
     /// A registration by who made it and when, to answer a repeat of it.

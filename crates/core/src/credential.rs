@@ -59,6 +59,8 @@ pub struct Usage {
     codes_count: u8,
 }
 
+const _: () = assert!(SEQUENCE_WINDOW <= u16::BITS, "a bit for each sequence of the window");
+
 /// What is wrong with a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SequenceUsed;
@@ -114,11 +116,10 @@ impl Usage {
     pub fn take_sequence(&mut self, sequence: u32) -> Result<(), SequenceUsed> {
         if sequence > self.sequence_highest {
             let step = sequence.saturating_sub(self.sequence_highest);
-            // Bit 0 becomes the former highest; of a credential's first registration there is none (sequence 0).
+            // The former highest (0 before the first) is seen as well; what is shifted out is too old to matter.
             let moved = u64::from(self.sequences_seen).checked_shl(step).unwrap_or(0);
             let former = 1_u64.checked_shl(step.saturating_sub(1)).unwrap_or(0);
-            let seen = if step > SEQUENCE_WINDOW { 0 } else { moved | former };
-            self.sequences_seen = u16::try_from(seen & 0xffff).unwrap_or_default();
+            self.sequences_seen = u16::try_from((moved | former) & 0xffff).unwrap_or_default();
             self.sequence_highest = sequence;
             return Ok(());
         }

@@ -51,7 +51,14 @@ struct Payer {
 }
 
 fn args() -> anyhow::Result<Args> {
-    let mut args = Args { seconds: 10, accounts: 10_000, batch: 128, in_flight: 512, merchants: 100, model: false };
+    let mut args = Args {
+        seconds: 10,
+        accounts: 10_000,
+        batch: 128,
+        in_flight: 512,
+        merchants: 100,
+        model: false,
+    };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         if name == "--model" {
@@ -81,7 +88,11 @@ struct Pipe<'a> {
 impl Pipe<'_> {
     fn send(&mut self, partition: u8, command: Command) -> anyhow::Result<Option<Answer>> {
         let done = if self.waiting.len() >= self.depth { Some(self.take()?) } else { None };
-        self.waiting.push_back(self.engine.send_later(partition, Ask::Decide(Box::new(command)), PATIENCE)?);
+        self.waiting.push_back(self.engine.send_later(
+            partition,
+            Ask::Decide(Box::new(command)),
+            PATIENCE,
+        )?);
         Ok(done)
     }
 
@@ -99,16 +110,26 @@ fn main() -> anyhow::Result<()> {
     let args = args()?;
     let folder = tempfile::tempdir_in(".")?;
     let prefix = Prefix::parse("71000001")?;
-    let store: Arc<dyn Store> = if args.model { Arc::new(ModelStore::new([1; 16])) } else { open_store(folder.path(), prefix)? };
+    let store: Arc<dyn Store> = if args.model {
+        Arc::new(ModelStore::new([1; 16]))
+    } else {
+        open_store(folder.path(), prefix)?
+    };
     let vault = Arc::new(Vault::new(chance::bytes()));
-    let config = EngineConfig { batch_max: args.batch, queue_max: 65_536, ..EngineConfig::new(prefix) };
+    let config =
+        EngineConfig { batch_max: args.batch, queue_max: 65_536, ..EngineConfig::new(prefix) };
     let engine = Engine::start(config, store, vault)?;
     let currency = Currency::iso(CurrencyCode::parse("JPY")?).context("JPY is a currency")?;
     let began = Instant::now();
     let (mut payers, signed_by) = open(&engine, &args, currency, prefix)?;
-    println!("opened {} accounts with one credential each in {:.1} s", payers.len(), began.elapsed().as_secs_f64());
+    println!(
+        "opened {} accounts with one credential each in {:.1} s",
+        payers.len(),
+        began.elapsed().as_secs_f64()
+    );
 
-    let merchants: Vec<MerchantId> = (0..args.merchants).map(|it| MerchantId::from_raw([it.wrapping_add(1); 16])).collect();
+    let merchants: Vec<MerchantId> =
+        (0..args.merchants).map(|it| MerchantId::from_raw([it.wrapping_add(1); 16])).collect();
     let mut pipe = Pipe { engine: &engine, depth: args.in_flight, waiting: VecDeque::new() };
     let start = Instant::now();
     let (mut paid, mut second, mut worst) = (0_u64, Instant::now(), f64::MAX);
@@ -137,14 +158,19 @@ fn main() -> anyhow::Result<()> {
                 cap_minor: 0,
             };
             let digest = statement.digest();
-            pipe.send(payer.partition, Command::Register(Register { statement, digest, signed_by }))?;
+            pipe.send(
+                payer.partition,
+                Command::Register(Register { statement, digest, signed_by }),
+            )?;
             let merchant = *merchants.get(at % merchants.len()).context("there are merchants")?;
             let pay = Pay {
                 merchant,
                 merchant_standing: Standing::Active,
                 reader: ReaderId::from_raw([9; 16]),
                 reader_standing: Standing::Active,
-                request: RequestId::parse(&chance::id::<warifu_proto::id::PaymentKind>(now).to_string())?,
+                request: RequestId::parse(
+                    &chance::id::<warifu_proto::id::PaymentKind>(now).to_string(),
+                )?,
                 digest: mac::first_16(mac::sha256(&[code.as_str().as_bytes()])),
                 code,
                 locator,
@@ -160,18 +186,33 @@ fn main() -> anyhow::Result<()> {
         if second.elapsed() >= Duration::from_secs(1) {
             let rate = in_second as f64 / second.elapsed().as_secs_f64();
             worst = worst.min(rate);
-            println!("{:>4} s  {rate:>9.0} payments/s  index behind by {} entries", start.elapsed().as_secs(), lag(&engine));
+            println!(
+                "{:>4} s  {rate:>9.0} payments/s  index behind by {} entries",
+                start.elapsed().as_secs(),
+                lag(&engine)
+            );
             (second, in_second) = (Instant::now(), 0);
         }
     }
-    let declined = pipe.drain()?.iter().filter(|it| matches!(it, Answer::Payment(it) if it.payment.rejection.is_some())).count();
+    let declined = pipe
+        .drain()?
+        .iter()
+        .filter(|it| matches!(it, Answer::Payment(it) if it.payment.rejection.is_some()))
+        .count();
     let seconds = start.elapsed().as_secs_f64();
-    println!("{paid} payments and as many registrations in {seconds:.1} s: {:.0} payments/s, worst second {worst:.0}/s, declined among the last: {declined}", paid as f64 / seconds);
+    println!(
+        "{paid} payments and as many registrations in {seconds:.1} s: {:.0} payments/s, worst second {worst:.0}/s, declined among the last: {declined}",
+        paid as f64 / seconds
+    );
     let behind = Instant::now();
     while lag(&engine) > 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    println!("the index caught up {:.2} s later; journal of {} bytes an entry", behind.elapsed().as_secs_f64(), journal_bytes(folder.path()) / (2 * paid).max(1));
+    println!(
+        "the index caught up {:.2} s later; journal of {} bytes an entry",
+        behind.elapsed().as_secs_f64(),
+        journal_bytes(folder.path()) / (2 * paid).max(1)
+    );
     let stop = Instant::now();
     engine.stop();
     println!("stopped, with snapshots, in {:.1} s", stop.elapsed().as_secs_f64());
@@ -199,10 +240,19 @@ fn lag(engine: &Engine) -> u64 {
 }
 
 fn journal_bytes(folder: &std::path::Path) -> u64 {
-    ["journal.db", "journal.db-wal"].iter().filter_map(|it| std::fs::metadata(folder.join(it)).ok()).map(|it| it.len()).sum()
+    ["journal.db", "journal.db-wal"]
+        .iter()
+        .filter_map(|it| std::fs::metadata(folder.join(it)).ok())
+        .map(|it| it.len())
+        .sum()
 }
 
-fn open(engine: &Engine, args: &Args, currency: Currency, prefix: Prefix) -> anyhow::Result<(Vec<Payer>, [u8; 64])> {
+fn open(
+    engine: &Engine,
+    args: &Args,
+    currency: Currency,
+    prefix: Prefix,
+) -> anyhow::Result<(Vec<Payer>, [u8; 64])> {
     // One terminal key for all: the engine never parses it, and making a million would take a minute.
     let key = chance::key();
     let mut payers = Vec::new();
@@ -213,14 +263,45 @@ fn open(engine: &Engine, args: &Args, currency: Currency, prefix: Prefix) -> any
         let account: AccountId = id_in(partition, now, chance::bytes());
         let request = |what: &str| RequestId::parse(&format!("{what}-{number:08}"));
         let (kind, digest) = (AccountKind::Prepaid, [0; 16]);
-        pipe.send(partition, Command::OpenAccount(OpenAccount { request: request("open")?, digest, account, kind, currency, credit_limit_minor: 0 }))?;
-        pipe.send(partition, Command::TopUp(TopUp { request: request("top")?, digest, account, amount: Money::new(1_000_000, currency.code)? }))?;
-        let (secret, invitation): (_, InvitationId) = (Zeroizing::new(chance::bytes()), id_in(partition, now, chance::bytes()));
-        pipe.send(partition, Command::Invite(Invite { account, invitation, secret: secret.clone() }))?;
+        pipe.send(
+            partition,
+            Command::OpenAccount(OpenAccount {
+                request: request("open")?,
+                digest,
+                account,
+                kind,
+                currency,
+                credit_limit_minor: 0,
+            }),
+        )?;
+        pipe.send(
+            partition,
+            Command::TopUp(TopUp {
+                request: request("top")?,
+                digest,
+                account,
+                amount: Money::new(1_000_000, currency.code)?,
+            }),
+        )?;
+        let (secret, invitation): (_, InvitationId) =
+            (Zeroizing::new(chance::bytes()), id_in(partition, now, chance::bytes()));
+        pipe.send(
+            partition,
+            Command::Invite(Invite { account, invitation, secret: secret.clone() }),
+        )?;
         let keys = LinkKeys::derive(&secret, key.thumbprint());
         let proof = keys.proof(prefix, invitation, key.thumbprint());
         let credential: CredentialId = id_in(partition, now, chance::bytes());
-        pipe.send(partition, Command::Link(Link { prefix, invitation, key: key.public().clone(), proof, credential }))?;
+        pipe.send(
+            partition,
+            Command::Link(Link {
+                prefix,
+                invitation,
+                key: key.public().clone(),
+                proof,
+                credential,
+            }),
+        )?;
         while lag(engine) > WINDOW {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -77,7 +77,12 @@ impl App {
     pub(crate) fn reader(&self, caller: &Caller) -> ApiResult<KnownReader> {
         let now = clock::now();
         let directory = self.directory();
-        let not_one = || ApiProblem::new(ProblemCode::Forbidden, "only a paired reader may do this: pair it with its merchant first");
+        let not_one = || {
+            ApiProblem::new(
+                ProblemCode::Forbidden,
+                "only a paired reader may do this: pair it with its merchant first",
+            )
+        };
         let reader = directory.reader_by_key(caller.0).ok_or_else(not_one)?;
         let merchant = directory.merchant(reader.merchant_id).ok_or_else(not_one)?;
         let standing = |is_active| if is_active { Standing::Active } else { Standing::Suspended };
@@ -93,7 +98,8 @@ impl App {
     pub(crate) fn fresh_directory(&self) -> ApiResult<()> {
         let age_ms = clock::now().since_ms(self.directory.as_of().unwrap_or_default());
         if age_ms > self.config.directory_max_age_s.saturating_mul(1000) {
-            let detail = "the issuer's copy of the directory is too old: the hub has to be reached first";
+            let detail =
+                "the issuer's copy of the directory is too old: the hub has to be reached first";
             return Err(ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(5));
         }
         Ok(())
@@ -101,14 +107,24 @@ impl App {
 
     /// The day in the issuer's time zone, counted from 1970-01-01.
     pub(crate) fn business_day(&self, now: Timestamp) -> u32 {
-        let at = jiff::Timestamp::from_millisecond(i64::try_from(now.as_ms()).unwrap_or_default()).unwrap_or_default();
+        let at = jiff::Timestamp::from_millisecond(i64::try_from(now.as_ms()).unwrap_or_default())
+            .unwrap_or_default();
         let epoch = jiff::civil::date(1970, 1, 1);
-        let days = at.to_zoned(self.time_zone.clone()).date().since((jiff::Unit::Day, epoch)).map_or(0, |span| span.get_days());
+        let days = at
+            .to_zoned(self.time_zone.clone())
+            .date()
+            .since((jiff::Unit::Day, epoch))
+            .map_or(0, |span| span.get_days());
         u32::try_from(days).unwrap_or_default()
     }
 
     /// Decides a command, or says why not as a problem.
-    pub(crate) async fn decide(&self, partition: u8, command: Command, patience: Duration) -> ApiResult<Answer> {
+    pub(crate) async fn decide(
+        &self,
+        partition: u8,
+        command: Command,
+        patience: Duration,
+    ) -> ApiResult<Answer> {
         self.engine.ask(partition, Ask::Decide(Box::new(command)), patience).await.map_err(problem)
     }
 
@@ -119,7 +135,12 @@ impl App {
 
     /// A credential, wherever it lives.
     pub(crate) async fn credential(&self, id: CredentialId) -> ApiResult<CredentialState> {
-        let unknown = || ApiProblem::new(ProblemCode::CredentialUnknown, "link the terminal again with a new invitation");
+        let unknown = || {
+            ApiProblem::new(
+                ProblemCode::CredentialUnknown,
+                "link the terminal again with a new invitation",
+            )
+        };
         let partition = partition_of(id).filter(|it| *it < PARTITIONS).ok_or_else(unknown)?;
         match self.engine.ask(partition, Ask::Credential(id), PATIENCE).await {
             Ok(Answer::Credential(state)) => Ok(*state),
@@ -135,7 +156,8 @@ impl App {
             return Ok(Arc::clone(key));
         }
         let xy = self.credential(id).await?.key;
-        let key = PublicKey::from_xy(&xy).map_err(|error| ApiProblem::internal(anyhow::Error::new(error)))?;
+        let key = PublicKey::from_xy(&xy)
+            .map_err(|error| ApiProblem::internal(anyhow::Error::new(error)))?;
         let key = Arc::new(CredentialKey { key, xy });
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= KEYS_KEPT_MAX {
@@ -160,7 +182,11 @@ impl App {
 
     pub(crate) fn count_miss(&self, reader: &KnownReader, now: Timestamp) {
         metrics::counter!("warifu_code_misses_total").increment(1);
-        self.misses.lock().unwrap_or_else(PoisonError::into_inner).count(reader.reader.common.id, reader.merchant.common.id, now);
+        self.misses.lock().unwrap_or_else(PoisonError::into_inner).count(
+            reader.reader.common.id,
+            reader.merchant.common.id,
+            now,
+        );
     }
 
     /// Whether a key is the operator's.
@@ -170,7 +196,6 @@ impl App {
         }
         Err(ApiProblem::new(ProblemCode::Forbidden, "only the operator's key may do this"))
     }
-
 }
 
 /// Whose signatures are known here: the operator's, hubs', readers'.
@@ -195,9 +220,15 @@ impl KeyRing for Ring {
 pub(crate) fn problem(refused: Refused) -> ApiProblem {
     match refused {
         Refused::NotFound => ApiProblem::new(ProblemCode::NotFound, "there is nothing of this id"),
-        Refused::NotAccepted(why) => ApiProblem::new(ProblemCode::NotAccepted, why).retry_after_s(1),
-        Refused::Unknown => ApiProblem::internal(anyhow::anyhow!("the lane ended before it answered")),
-        Refused::Rule { refusal, .. } => ApiProblem::new(problem_code(refusal), refusal.to_string()),
+        Refused::NotAccepted(why) => {
+            ApiProblem::new(ProblemCode::NotAccepted, why).retry_after_s(1)
+        }
+        Refused::Unknown => {
+            ApiProblem::internal(anyhow::anyhow!("the lane ended before it answered"))
+        }
+        Refused::Rule { refusal, .. } => {
+            ApiProblem::new(problem_code(refusal), refusal.to_string())
+        }
     }
 }
 
@@ -223,7 +254,9 @@ pub(crate) fn registration_problem(refused: Refused, statement_digest: &[u8; 32]
         Refused::Rule { refusal: Refusal::ClockSkew, now, link_key: Some(link_key) } => {
             let ack = clock_ack(&link_key, statement_digest, now);
             let detail = "set the clock, or count from now_ms, and register again";
-            ApiProblem::new(ProblemCode::ClockSkew, detail).now_ms(now.as_ms()).ack(base64url::encode(ack))
+            ApiProblem::new(ProblemCode::ClockSkew, detail)
+                .now_ms(now.as_ms())
+                .ack(base64url::encode(ack))
         }
         other => problem(other),
     }

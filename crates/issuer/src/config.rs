@@ -103,11 +103,16 @@ impl Config {
         if self.tls_cert_file.is_some() != self.tls_key_file.is_some() {
             faults.push("tls_cert_file and tls_key_file go together".to_owned());
         }
-        if let Err(error) = warifu_proto::message::check_text("name", &self.name, warifu_proto::limits::NAME_MAX) {
+        if let Err(error) =
+            warifu_proto::message::check_text("name", &self.name, warifu_proto::limits::NAME_MAX)
+        {
             faults.push(error.to_string());
         }
         if jiff::tz::TimeZone::get(&self.time_zone).is_err() {
-            faults.push(format!("time_zone `{}` is not known: give a name like Asia/Tokyo", self.time_zone));
+            faults.push(format!(
+                "time_zone `{}` is not known: give a name like Asia/Tokyo",
+                self.time_zone
+            ));
         }
         if self.in_flight_max == 0 {
             faults.push("in_flight_max must be above 0".to_owned());

@@ -205,7 +205,9 @@ impl Shared {
 
     /// The last sequence of a partition that the index has.
     pub(crate) fn indexed_sequence(&self, partition: u8) -> u64 {
-        self.indexed_sequences.get(usize::from(partition)).map_or(0, |it| it.load(Ordering::Acquire))
+        self.indexed_sequences
+            .get(usize::from(partition))
+            .map_or(0, |it| it.load(Ordering::Acquire))
     }
 }
 
@@ -214,7 +216,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the journal is damaged or does not belong to this vault key.
-    pub fn start(config: EngineConfig, store: Arc<dyn Store>, vault: Arc<Vault>) -> anyhow::Result<Self> {
+    pub fn start(
+        config: EngineConfig,
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+    ) -> anyhow::Result<Self> {
         let recovered = recover::recover(store.as_ref(), &vault, None)?;
         let shared = Arc::new(Shared {
             committed: watch::Sender::new(recovered.position),
@@ -224,6 +230,13 @@ impl Engine {
             last_snapshot: AtomicBool::new(false),
             stopped: std::sync::Mutex::new(None),
         });
+        // Entries at positions that the index believes to have would never get into it: their requests would be decided again.
+        let indexed = store.indexed()?;
+        anyhow::ensure!(
+            indexed <= recovered.position,
+            "the journal ends at position {}, but the index has got to {indexed}: the end of the journal is lost. Restore all files of the data folder from one backup",
+            recovered.position
+        );
         // Nothing may be forgotten that the index does not have, so it catches up before the first decision.
         follow::catch_up_index(store.as_ref(), &shared)?;
         for folded in recovered.partitions.values() {
@@ -231,17 +244,41 @@ impl Engine {
         }
         let (jobs, inbox) = sync_channel(config.queue_max);
         let index = follow::spawn_index(Arc::clone(&store), Arc::clone(&shared))?;
-        let snapshots = follow::spawn_snapshots(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&shared), config.snapshot_every, recovered.from)?;
-        let lane = lane::Lane::new(config, Arc::clone(&store), Arc::clone(&vault), Arc::clone(&shared), recovered);
-        let lane = std::thread::Builder::new().name("lane".to_owned()).spawn(move || lane.run(&inbox))?;
-        Ok(Self { jobs, shared, threads: std::sync::Mutex::new(vec![lane, index, snapshots]), store, vault })
+        let snapshots = follow::spawn_snapshots(
+            Arc::clone(&store),
+            Arc::clone(&vault),
+            Arc::clone(&shared),
+            config.snapshot_every,
+            recovered.from,
+        )?;
+        let lane = lane::Lane::new(
+            config,
+            Arc::clone(&store),
+            Arc::clone(&vault),
+            Arc::clone(&shared),
+            recovered,
+        );
+        let lane =
+            std::thread::Builder::new().name("lane".to_owned()).spawn(move || lane.run(&inbox))?;
+        Ok(Self {
+            jobs,
+            shared,
+            threads: std::sync::Mutex::new(vec![lane, index, snapshots]),
+            store,
+            vault,
+        })
     }
 
     /// Asks the lane of a partition and waits for its answer, for `patience` at most.
     ///
     /// # Errors
     /// As [`Refused`]. After [`Refused::Unknown`] the same request may be repeated.
-    pub async fn ask(&self, partition: u8, ask: Ask, patience: Duration) -> Result<Answer, Refused> {
+    pub async fn ask(
+        &self,
+        partition: u8,
+        ask: Ask,
+        patience: Duration,
+    ) -> Result<Answer, Refused> {
         self.send_later(partition, ask, patience)?.await.unwrap_or(Err(Refused::Unknown))
     }
 
@@ -249,7 +286,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refused::NotAccepted`] when too many wait.
-    pub fn send_later(&self, partition: u8, ask: Ask, patience: Duration) -> Result<oneshot::Receiver<Result<Answer, Refused>>, Refused> {
+    pub fn send_later(
+        &self,
+        partition: u8,
+        ask: Ask,
+        patience: Duration,
+    ) -> Result<oneshot::Receiver<Result<Answer, Refused>>, Refused> {
         let (reply, answer) = oneshot::channel();
         self.send(Job { partition, ask, deadline: Instant::now() + patience, reply })?;
         Ok(answer)
@@ -257,7 +299,9 @@ impl Engine {
 
     fn send(&self, job: Job) -> Result<(), Refused> {
         self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => Refused::NotAccepted("too many requests wait; try again in a moment"),
+            TrySendError::Full(_) => {
+                Refused::NotAccepted("too many requests wait; try again in a moment")
+            }
             TrySendError::Disconnected(_) => Refused::NotAccepted("the issuer is stopping"),
         })
     }
@@ -304,7 +348,9 @@ impl Engine {
     fn end(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.committed.send_modify(|_| ());
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let threads = std::mem::take(
+            &mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the engine panicked");

@@ -36,8 +36,8 @@ use warifu_server::session::Sessions;
 use warifu_server::{edge, keyfile, telemetry};
 use zeroize::Zeroizing;
 
-pub use config::{Config, InitFacts, default_config_text};
 use app::App;
+pub use config::{Config, InitFacts, default_config_text};
 use engine::{Engine, EngineConfig};
 
 /// `network.json`: what the registrar hands to everybody.
@@ -81,7 +81,11 @@ impl Running {
 ///
 /// # Errors
 /// When it can't start (see [`start`]) or serving fails.
-pub async fn run(config: Config, dir: &Path, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    dir: &Path,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let running = start(config, dir).await?;
     tracing::info!(url = running.url, "the issuer is up");
     shutdown.await;
@@ -107,7 +111,11 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         _ => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let bound = if config.behind_tls_proxy { serve::bind_behind_tls_proxy(config.listen).await? } else { serve::bind(config.listen, tls).await? };
+    let bound = if config.behind_tls_proxy {
+        serve::bind_behind_tls_proxy(config.listen).await?
+    } else {
+        serve::bind(config.listen, tls).await?
+    };
     let local_addr = bound.local_addr();
     let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{local_addr}"));
     let authority = authority_of(&url).with_context(|| format!("url `{url}` is no address"))?;
@@ -139,9 +147,18 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let following = Arc::clone(&directory).spawn();
     let views = Arc::new(views::Views::spawn(Arc::clone(&engine), &data, config.prefix)?);
     let client = Arc::new(Client::new(Arc::clone(&key), http));
-    let notices = notices::Notices::spawn(Arc::clone(&engine), &data, config.prefix, client, Arc::clone(&directory))?;
+    let notices = notices::Notices::spawn(
+        Arc::clone(&engine),
+        &data,
+        config.prefix,
+        client,
+        Arc::clone(&directory),
+    )?;
 
-    let ring = Arc::new(app::Ring { operator: config.operator_key.clone(), directory: Arc::clone(&directory) });
+    let ring = Arc::new(app::Ring {
+        operator: config.operator_key.clone(),
+        directory: Arc::clone(&directory),
+    });
     let edge = Arc::new(Edge::new(EdgeParts {
         key: Arc::clone(&key),
         authorities: vec![authority],
@@ -157,14 +174,19 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         views: Arc::clone(&views),
         registrar,
         time_zone: jiff::tz::TimeZone::get(&config.time_zone)?,
-        digest_key: Zeroizing::new(mac::hmac_sha256(vault_key.as_slice(), &[b"warifu/request-digest/v1\n"])),
+        digest_key: Zeroizing::new(mac::hmac_sha256(
+            vault_key.as_slice(),
+            &[b"warifu/request-digest/v1\n"],
+        )),
         misses: Mutex::default(),
         keys: RwLock::new(HashMap::new()),
         config,
     });
     let health = {
         let engine = Arc::clone(&engine);
-        telemetry::health_routes(move || engine.trouble().map_or(Ok(()), |trouble| Err(trouble.to_owned())))
+        telemetry::health_routes(move || {
+            engine.trouble().map_or(Ok(()), |trouble| Err(trouble.to_owned()))
+        })
     };
     let router = edge::apply(api::routes(app), edge).merge(health);
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
@@ -187,7 +209,11 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
 }
 
 fn read_network(path: &Path) -> anyhow::Result<Network> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}: copy the network.json that the registrar handed out to it", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read {}: copy the network.json that the registrar handed out to it",
+            path.display()
+        )
+    })?;
     serde_json::from_str(&text).with_context(|| format!("{} is not a network.json", path.display()))
 }

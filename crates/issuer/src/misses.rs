@@ -33,10 +33,16 @@ impl Misses {
     }
 
     /// How long this reader has to wait; nothing when it may go on.
-    pub(crate) fn blocked_for_ms(&self, reader: ReaderId, merchant: MerchantId, now: Timestamp) -> Option<u64> {
+    pub(crate) fn blocked_for_ms(
+        &self,
+        reader: ReaderId,
+        merchant: MerchantId,
+        now: Timestamp,
+    ) -> Option<u64> {
         let reader = self.readers.get(&reader).filter(|it| it.misses >= PER_READER_MAX);
         let merchant = self.merchants.get(&merchant).filter(|it| it.misses >= PER_MERCHANT_MAX);
-        let until = [reader, merchant].into_iter().flatten().map(|it| it.since.plus_ms(WINDOW_MS)).max()?;
+        let until =
+            [reader, merchant].into_iter().flatten().map(|it| it.since.plus_ms(WINDOW_MS)).max()?;
         (now < until).then(|| until.since_ms(now))
     }
 }
@@ -72,6 +78,10 @@ mod tests {
         for it in 0..80_u8 {
             misses.count(ReaderId::from_raw([it; 16]), merchant, at(2));
         }
-        assert_eq!(misses.blocked_for_ms(other, merchant, at(2)), Some(59_998), "the merchant's hundredth");
+        assert_eq!(
+            misses.blocked_for_ms(other, merchant, at(2)),
+            Some(59_998),
+            "the merchant's hundredth"
+        );
     }
 }

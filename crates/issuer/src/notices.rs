@@ -3,9 +3,15 @@
 //!
 //! The cursor moves only past entries whose notices were acknowledged, so a notice is sent at least once; its number and
 //! id are facts of the journal, so a repeat is recognised. The hub sees a credential, a number and a size.
+//!
+//! Notices of one credential go one after another, those of different ones at the same time. A hub that is away stops
+//! all of them, for as long as it is away; a hub that refuses one notice stops nobody.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +27,7 @@ use warifu_proto::message::{MerchantAbout, NoticeRequest, NoticeText, PaymentSta
 use warifu_proto::money::{Money, Sum};
 use warifu_proto::notice::seal;
 use warifu_proto::rejection::Language;
+use warifu_proto::time::Timestamp;
 use warifu_server::client::{Client, Peer};
 use warifu_server::db::{self, Durability};
 use warifu_server::follow::DirectoryFollower;
@@ -48,10 +55,36 @@ pub struct Notices {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// Where names of merchants and the hub are looked up, each time anew.
+#[derive(Clone)]
+pub struct Sources {
+    /// The network's directory.
+    pub directory: Arc<dyn Fn() -> Arc<Directory> + Send + Sync>,
+    /// The hub that takes notices, if there is one.
+    pub hub: Arc<dyn Fn() -> Option<Peer> + Send + Sync>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+impl Sources {
+    /// From the copy of the directory: the first active hub in it.
+    pub fn following(directory: Arc<DirectoryFollower>) -> Self {
+        let of_hub = Arc::clone(&directory);
+        Self {
+            directory: Arc::new(move || directory.current()),
+            hub: Arc::new(move || hub_of(&of_hub.current())),
+        }
+    }
+}
+
 struct Sender {
     engine: Arc<Engine>,
     client: Arc<Client>,
-    directory: Arc<DirectoryFollower>,
+    sources: Sources,
     prefix: Prefix,
 }
 
@@ -62,17 +95,77 @@ struct Due {
     matched: Matched,
 }
 
+/// The notices of one credential in a part of the journal.
+#[derive(Default)]
+struct Queue {
+    due: Vec<Due>,
+    /// How many of them are done.
+    done: AtomicUsize,
+}
+
+impl Queue {
+    fn next(&self) -> Option<&Due> {
+        self.due.get(self.done.load(Ordering::Acquire))
+    }
+}
+
+/// A part of the journal with what is to be sent of it.
+struct Part {
+    /// Position of its last entry.
+    reached: u64,
+    queues: Vec<Arc<Queue>>,
+}
+
+impl Part {
+    /// When the oldest notice that is not done was decided.
+    fn oldest(&self) -> Option<Timestamp> {
+        self.queues.iter().filter_map(|it| it.next()).map(|it| it.entry.at).min()
+    }
+}
+
 impl Notices {
-    /// Opens the cursor in the data folder and begins to send.
+    /// Opens the cursor in the data folder and begins to send to the hub of the directory.
     ///
     /// # Errors
     /// When the file can't be used.
-    pub fn spawn(engine: Arc<Engine>, data: &Path, prefix: Prefix, client: Arc<Client>, directory: Arc<DirectoryFollower>) -> anyhow::Result<Self> {
+    pub fn spawn(
+        engine: Arc<Engine>,
+        data: &Path,
+        prefix: Prefix,
+        client: Arc<Client>,
+        directory: Arc<DirectoryFollower>,
+    ) -> anyhow::Result<Self> {
+        Self::spawn_from(engine, data, prefix, client, Sources::following(directory))
+    }
+
+    /// The same with other sources.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub fn spawn_from(
+        engine: Arc<Engine>,
+        data: &Path,
+        prefix: Prefix,
+        client: Arc<Client>,
+        sources: Sources,
+    ) -> anyhow::Result<Self> {
         let path = data.join("notices.db");
-        let cursor = db::open(&path, Durability::Normal).with_context(|| format!("cannot open {}", path.display()))?;
+        let cursor = db::open(&path, Durability::Normal)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         db::migrate(&cursor, TABLES)?;
-        let sender = Arc::new(Sender { engine, client, directory, prefix });
-        Ok(Self { task: tokio::spawn(run(sender, cursor)) })
+        let mut position: u64 =
+            cursor.query_row("SELECT position FROM cursor", [], |row| row.get(0))?;
+        let end = *engine.committed().borrow();
+        if position > end {
+            tracing::warn!(
+                position,
+                end,
+                "the notices' cursor is ahead of the journal, which was replaced: going on from its end"
+            );
+            position = end;
+        }
+        let sender = Arc::new(Sender { engine, client, sources, prefix });
+        Ok(Self { task: tokio::spawn(run(sender, cursor, position)) })
     }
 
     /// Ends the sending; what was not acknowledged is sent again at the next start.
@@ -83,85 +176,124 @@ impl Notices {
     }
 }
 
-async fn run(sender: Arc<Sender>, cursor: Connection) {
+async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
     let mut committed = sender.engine.committed();
-    let mut position: u64 = cursor.query_row("SELECT position FROM cursor", [], |row| row.get(0)).unwrap_or_default();
-    let mut pause = PAUSE_MIN;
     loop {
         if committed.wait_for(|committed| *committed > position).await.is_err() {
             return;
         }
-        match sender.send_after(position).await {
-            Ok(reached) => {
-                position = reached;
-                pause = PAUSE_MIN;
-                if let Err(error) = cursor.execute("UPDATE cursor SET position = ?1", [position]) {
-                    tracing::error!(%error, "the notices' cursor could not be kept: some will be sent again after a restart");
-                }
-            }
+        let part = match sender.read_after(position).await {
+            Ok(part) => part,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "notices wait: the hub did not take them");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "notices wait: the journal can't be read"
+                );
+                tokio::time::sleep(PAUSE_MAX).await;
+                continue;
             }
+        };
+        let behind = committed.borrow().saturating_sub(position);
+        metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = sender.send_all(&part).await {
+            tell_age(part.oldest());
+            tracing::warn!(error = format!("{error:#}"), "notices wait: the hub did not take them");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        tell_age(None);
+        position = part.reached;
+        if let Err(error) = cursor.execute("UPDATE cursor SET position = ?1", [position]) {
+            tracing::error!(%error, "the notices' cursor could not be kept: some will be sent again after a restart");
         }
         let behind = committed.borrow().saturating_sub(position);
         metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
     }
 }
 
+/// How long the oldest notice has been waiting for the hub.
+fn tell_age(oldest: Option<Timestamp>) {
+    let age_s = oldest.map_or(0, |at| clock::now().since_ms(at) / 1000);
+    metrics::gauge!("warifu_notice_oldest_unacknowledged_age_seconds")
+        .set(u32::try_from(age_s).unwrap_or(u32::MAX));
+}
+
 impl Sender {
-    /// Sends what is due in the next part of the journal; says how far that reached.
-    async fn send_after(self: &Arc<Self>, position: u64) -> anyhow::Result<u64> {
+    /// Reads the next part of the journal.
+    async fn read_after(&self, position: u64) -> anyhow::Result<Part> {
         let store = self.engine.store();
-        let frames = tokio::task::spawn_blocking(move || store.read(position + 1, READ_BYTES)).await.context("reading the journal panicked")??;
-        let Some(last) = frames.last() else { return Ok(position) };
-        let reached = last.last_position();
+        let read = move || store.read(position + 1, READ_BYTES);
+        let frames =
+            tokio::task::spawn_blocking(read).await.context("reading the journal panicked")??;
+        let reached = frames.last().context("the journal has lost its end")?.last_position();
         // One queue a credential keeps the order; the queues go at the same time.
-        let mut queues = std::collections::BTreeMap::<(u8, u32), Vec<Due>>::new();
+        let mut queues = BTreeMap::<(u8, u32), Queue>::new();
         for bytes in frames.iter().flat_map(|it| &it.entries) {
             let entry = Entry::decode(&bytes.bytes)?;
-            let Fact::Decided(Decided { matched: Some(matched), .. }) = &entry.fact else { continue };
+            let Fact::Decided(Decided { matched: Some(matched), .. }) = &entry.fact else {
+                continue;
+            };
             if matched.notice_number != 0 {
                 let matched = *matched;
                 let queue = queues.entry((entry.partition, matched.credential_number)).or_default();
-                queue.push(Due { entry: Arc::new(entry), matched });
+                queue.due.push(Due { entry: Arc::new(entry), matched });
             }
         }
+        Ok(Part { reached, queues: queues.into_values().map(Arc::new).collect() })
+    }
+
+    /// Sends what is not done of a part. After a failure nothing new is begun; what was acknowledged stays done.
+    async fn send_all(self: &Arc<Self>, part: &Part) -> anyhow::Result<()> {
         let mut under_way = tokio::task::JoinSet::new();
-        for queue in queues.into_values() {
-            if under_way.len() >= UNDER_WAY_MAX {
-                under_way.join_next().await.context("a queue is under way")???;
+        let mut waiting = part.queues.iter().filter(|it| it.next().is_some());
+        let mut result = Ok(());
+        loop {
+            while result.is_ok()
+                && under_way.len() < UNDER_WAY_MAX
+                && let Some(queue) = waiting.next()
+            {
+                under_way.spawn(Arc::clone(self).send_queue(Arc::clone(queue)));
             }
-            let sender = Arc::clone(self);
-            under_way.spawn(async move {
-                for due in queue {
-                    sender.send(&due).await?;
-                }
-                anyhow::Ok(())
-            });
+            let Some(sent) = under_way.join_next().await else { return result };
+            let sent = sent.context("a notice panicked").flatten();
+            result = result.and(sent);
         }
-        while let Some(sent) = under_way.join_next().await {
-            sent.context("a notice panicked")??;
+    }
+
+    async fn send_queue(self: Arc<Self>, queue: Arc<Queue>) -> anyhow::Result<()> {
+        while let Some(due) = queue.next() {
+            self.send(due).await?;
+            queue.done.fetch_add(1, Ordering::AcqRel);
         }
-        Ok(reached)
+        Ok(())
     }
 
     async fn send(&self, due: &Due) -> anyhow::Result<()> {
         let partition = due.entry.partition;
         let ask = Ask::CredentialByNumber(due.matched.credential_number);
-        let Answer::Credential(credential) = self.engine.ask(partition, ask, DEADLINE).await? else {
+        let Answer::Credential(credential) = self.engine.ask(partition, ask, DEADLINE).await?
+        else {
             anyhow::bail!("the lane answered something else");
         };
-        let directory = self.directory.current();
-        let hub = hub_of(&directory).context("no hub is in the directory")?;
+        let hub = (self.sources.hub)().context("no active hub is in the directory")?;
+        let directory = (self.sources.directory)();
         let text = self.text(due, &credential, &directory)?;
         let number = due.matched.notice_number;
-        let sealed = seal(&credential.keys.seal_key, credential.id, number, chance::bytes(), &serde_json::to_vec(&text)?);
+        let sealed = seal(
+            &credential.keys.seal_key,
+            credential.id,
+            number,
+            chance::bytes(),
+            &serde_json::to_vec(&text)?,
+        );
         let notice_id: NoticeId = id_in(partition, due.entry.at, due.entry.sequence.to_be_bytes());
         let request = NoticeRequest { credential_id: credential.id, notice_id, number, sealed };
         let body = serde_json::to_vec(&request)?;
-        let answer = self.client.call(&hub, Method::POST, "/v1/notices", Some(body), DEADLINE, HeaderMap::new()).await?;
+        let answer = self
+            .client
+            .call(&hub, Method::POST, "/v1/notices", Some(body), DEADLINE, HeaderMap::new())
+            .await?;
         let status = answer.status.as_u16();
         match status {
             200..=299 => metrics::counter!("warifu_notices_sent_total").increment(1),
@@ -178,10 +310,20 @@ impl Sender {
     }
 
     /// What the payer is told. Made of facts only, so that a repeat says the same.
-    fn text(&self, due: &Due, credential: &CredentialState, directory: &Directory) -> anyhow::Result<NoticeText> {
-        let Fact::Decided(decided) = &due.entry.fact else { anyhow::bail!("only decisions have notices") };
-        let place = PaymentPlace { partition: due.entry.partition, first_sequence: due.entry.sequence };
-        let merchant = directory.merchant(decided.merchant).map_or_else(|| decided.merchant.to_string(), |it| it.name.clone());
+    fn text(
+        &self,
+        due: &Due,
+        credential: &CredentialState,
+        directory: &Directory,
+    ) -> anyhow::Result<NoticeText> {
+        let Fact::Decided(decided) = &due.entry.fact else {
+            anyhow::bail!("only decisions have notices")
+        };
+        let place =
+            PaymentPlace { partition: due.entry.partition, first_sequence: due.entry.sequence };
+        let merchant = directory
+            .merchant(decided.merchant)
+            .map_or_else(|| decided.merchant.to_string(), |it| it.name.clone());
         let (kind, status) = match decided.rejection {
             None => ("paid", PaymentStatus::Approved),
             Some(_) => ("declined", PaymentStatus::Declined),
@@ -193,7 +335,10 @@ impl Sender {
             amount: Money::new(decided.amount_minor, decided.currency)?,
             status,
             reason: decided.rejection.map(|it| it.payer(Language::English).to_owned()),
-            balance: Some(Sum { minor: due.matched.balance_minor, currency: credential.account.currency.code }),
+            balance: Some(Sum {
+                minor: due.matched.balance_minor,
+                currency: credential.account.currency.code,
+            }),
             at: due.entry.at,
         })
     }
@@ -202,5 +347,11 @@ impl Sender {
 /// The hub that takes notices: the first one that is active.
 fn hub_of(directory: &Directory) -> Option<Peer> {
     let now = clock::now();
-    directory.hubs().find(|it| it.common.is_active(now)).map(|it| Peer { url: it.url.clone(), key: it.key.clone() })
+    directory
+        .hubs()
+        .find(|it| it.common.is_active(now))
+        .map(|it| Peer { url: it.url.clone(), key: it.key.clone() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,7 +178,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// When the store can't be written.
-    fn index(&self, requests: &[IndexRow], places: &[PlaceRow], position: u64) -> Result<(), StoreError>;
+    fn index(
+        &self,
+        requests: &[IndexRow],
+        places: &[PlaceRow],
+        position: u64,
+    ) -> Result<(), StoreError>;
 
     /// How far the index has got: the last position in it.
     ///
@@ -190,5 +195,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Result<Option<IndexRow>, StoreError>;
+    fn find_request(
+        &self,
+        caller: MerchantId,
+        request: &RequestId,
+    ) -> Result<Option<IndexRow>, StoreError>;
 }

@@ -2,6 +2,9 @@
 //!
 //! A text is durable before the command that refers to it enters the lane (decision 0007), so a fact never points to a
 //! text that was lost; a text without a fact harms nobody. Writes that wait at the same time share one transaction.
+//!
+//! What was erased is gone from the file as well: its bytes are overwritten (`secure_delete`) and the write-ahead log
+//! ends. Backups are the operator's affair.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -54,11 +57,15 @@ impl Texts {
     /// When the file can't be used.
     pub fn open(data: &Path) -> anyhow::Result<Self> {
         let path = data.join("texts.db");
-        let mut writer = db::open(&path, Durability::Full).with_context(|| format!("cannot open {}", path.display()))?;
+        let mut writer = db::open(&path, Durability::Full)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         db::migrate(&writer, TABLES)?;
+        writer.pragma_update(None, "secure_delete", true)?;
         let reader = Arc::new(Mutex::new(db::open(&path, Durability::Normal)?));
         let (writes, inbox) = channel();
-        std::thread::Builder::new().name("texts".to_owned()).spawn(move || run(&mut writer, &inbox))?;
+        std::thread::Builder::new()
+            .name("texts".to_owned())
+            .spawn(move || run(&mut writer, &inbox))?;
         Ok(Self { writes, reader })
     }
 
@@ -74,7 +81,11 @@ impl Texts {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub async fn put_credential_label(&self, credential: CredentialId, label: &str) -> anyhow::Result<()> {
+    pub async fn put_credential_label(
+        &self,
+        credential: CredentialId,
+        label: &str,
+    ) -> anyhow::Result<()> {
         self.write(Write::Credential(credential, label.to_owned())).await
     }
 
@@ -83,14 +94,26 @@ impl Texts {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub async fn put_payment_texts(&self, merchant: MerchantId, request: &RequestId, order_id: Option<&str>, description: Option<&str>) -> anyhow::Result<()> {
-        self.write(Write::Payment(merchant, request.clone(), order_id.map(str::to_owned), description.map(str::to_owned))).await
+    pub async fn put_payment_texts(
+        &self,
+        merchant: MerchantId,
+        request: &RequestId,
+        order_id: Option<&str>,
+        description: Option<&str>,
+    ) -> anyhow::Result<()> {
+        self.write(Write::Payment(
+            merchant,
+            request.clone(),
+            order_id.map(str::to_owned),
+            description.map(str::to_owned),
+        ))
+        .await
     }
 
     /// Forgets the name of an account for good.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it: then repeat it, because traces may be left.
     pub async fn erase_account(&self, account: AccountId) -> anyhow::Result<()> {
         self.write(Write::EraseAccount(account)).await
     }
@@ -101,7 +124,10 @@ impl Texts {
     /// When the file can't be read.
     pub async fn account_name(&self, account: AccountId) -> anyhow::Result<Option<String>> {
         self.read(move |texts| {
-            texts.prepare_cached("SELECT name FROM account WHERE account = ?1")?.query_row([account.raw()], |row| row.get(0)).optional()
+            texts
+                .prepare_cached("SELECT name FROM account WHERE account = ?1")?
+                .query_row([account.raw()], |row| row.get(0))
+                .optional()
         })
         .await
     }
@@ -110,9 +136,15 @@ impl Texts {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub async fn credential_label(&self, credential: CredentialId) -> anyhow::Result<Option<String>> {
+    pub async fn credential_label(
+        &self,
+        credential: CredentialId,
+    ) -> anyhow::Result<Option<String>> {
         self.read(move |texts| {
-            texts.prepare_cached("SELECT label FROM credential WHERE credential = ?1")?.query_row([credential.raw()], |row| row.get(0)).optional()
+            texts
+                .prepare_cached("SELECT label FROM credential WHERE credential = ?1")?
+                .query_row([credential.raw()], |row| row.get(0))
+                .optional()
         })
         .await
     }
@@ -121,7 +153,11 @@ impl Texts {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub async fn payment_texts(&self, merchant: MerchantId, request: &RequestId) -> anyhow::Result<PaymentTexts> {
+    pub async fn payment_texts(
+        &self,
+        merchant: MerchantId,
+        request: &RequestId,
+    ) -> anyhow::Result<PaymentTexts> {
         let request = request.clone();
         let found = self.read(move |texts| {
             texts
@@ -140,7 +176,10 @@ impl Texts {
         written.await.context("the texts are closed")?
     }
 
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         let reader = Arc::clone(&self.reader);
         let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(tokio::task::spawn_blocking(read).await.context("reading a text panicked")??)
@@ -151,12 +190,33 @@ fn run(writer: &mut Connection, inbox: &Receiver<(Write, Reply)>) {
     while let Ok(first) = inbox.recv() {
         let mut group = vec![first];
         group.extend(inbox.try_iter().take(GROUP_MAX - 1));
-        let written = write_all(writer, &group);
+        let mut written = write_all(writer, &group);
+        if written.is_ok() && group.iter().any(|(write, _)| matches!(write, Write::EraseAccount(_)))
+        {
+            written = end_log(writer);
+        }
         for (_, reply) in group {
-            let result = written.as_ref().copied().map_err(|error| anyhow::anyhow!("a text could not be kept: {error}"));
+            let result = written
+                .as_ref()
+                .copied()
+                .map_err(|error| anyhow::anyhow!("a text could not be kept: {error}"));
             // Whoever has gone away does not need the answer.
             drop(reply.send(result));
         }
+    }
+}
+
+/// Moves the write-ahead log into the file and empties it: it still has what was erased.
+fn end_log(writer: &Connection) -> rusqlite::Result<()> {
+    let is_busy: bool =
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if is_busy {
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        ))
+    } else {
+        Ok(())
     }
 }
 
@@ -179,4 +239,95 @@ fn write_all(writer: &mut Connection, group: &[(Write, Reply)]) -> rusqlite::Res
         };
     }
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> RequestId {
+        RequestId::parse(text).unwrap()
+    }
+
+    const ACCOUNT: AccountId = AccountId::from_raw([1; 16]);
+    const CREDENTIAL: CredentialId = CredentialId::from_raw([2; 16]);
+    const MERCHANT: MerchantId = MerchantId::from_raw([3; 16]);
+
+    #[tokio::test]
+    async fn texts_outlive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = Texts::open(folder.path()).unwrap();
+        assert_eq!(texts.account_name(ACCOUNT).await.unwrap(), None);
+        texts.put_account_name(ACCOUNT, "Hanako").await.unwrap();
+        texts.put_account_name(ACCOUNT, "Hanako Aoki").await.unwrap();
+        texts.put_credential_label(CREDENTIAL, "My phone").await.unwrap();
+        texts.put_payment_texts(MERCHANT, &request("a"), Some("order 7"), None).await.unwrap();
+        drop(texts);
+        let texts = Texts::open(folder.path()).unwrap();
+        assert_eq!(texts.account_name(ACCOUNT).await.unwrap().as_deref(), Some("Hanako Aoki"));
+        assert_eq!(texts.credential_label(CREDENTIAL).await.unwrap().as_deref(), Some("My phone"));
+        let about = PaymentTexts { order_id: Some("order 7".to_owned()), description: None };
+        assert_eq!(texts.payment_texts(MERCHANT, &request("a")).await.unwrap(), about);
+        assert_eq!(
+            texts.payment_texts(MERCHANT, &request("b")).await.unwrap(),
+            PaymentTexts::default()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_first_word_about_a_payment_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = Texts::open(folder.path()).unwrap();
+        let other = MerchantId::from_raw([4; 16]);
+        texts.put_payment_texts(MERCHANT, &request("a"), None, Some("tea")).await.unwrap();
+        texts.put_payment_texts(MERCHANT, &request("a"), Some("1"), Some("coffee")).await.unwrap();
+        texts.put_payment_texts(other, &request("a"), None, Some("bread")).await.unwrap();
+        let of = async |merchant| texts.payment_texts(merchant, &request("a")).await.unwrap();
+        assert_eq!(
+            of(MERCHANT).await,
+            PaymentTexts { order_id: None, description: Some("tea".to_owned()) }
+        );
+        assert_eq!(of(other).await.description.as_deref(), Some("bread"));
+    }
+
+    #[tokio::test]
+    async fn what_was_erased_is_in_no_file_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = Texts::open(folder.path()).unwrap();
+        texts.put_account_name(ACCOUNT, "Erasable Person").await.unwrap();
+        texts.put_account_name(AccountId::from_raw([9; 16]), "Somebody Else").await.unwrap();
+        let traces = |of: &str| {
+            let files = std::fs::read_dir(folder.path())
+                .unwrap()
+                .map(|it| std::fs::read(it.unwrap().path()).unwrap());
+            files.filter(|bytes| bytes.windows(of.len()).any(|it| it == of.as_bytes())).count()
+        };
+        assert!(traces("Erasable Person") > 0);
+        texts.erase_account(ACCOUNT).await.unwrap();
+        assert_eq!(
+            (texts.account_name(ACCOUNT).await.unwrap(), traces("Erasable Person")),
+            (None, 0)
+        );
+        assert!(traces("Somebody Else") > 0);
+        texts.erase_account(ACCOUNT).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn writes_that_come_together_are_all_answered_and_all_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = Arc::new(Texts::open(folder.path()).unwrap());
+        let mut waiting = tokio::task::JoinSet::new();
+        for number in 0..GROUP_MAX * 2 {
+            let texts = Arc::clone(&texts);
+            waiting.spawn(async move {
+                let (id, text) = (request(&format!("r-{number}")), number.to_string());
+                texts.put_payment_texts(MERCHANT, &id, None, Some(&text)).await.unwrap();
+                assert_eq!(
+                    texts.payment_texts(MERCHANT, &id).await.unwrap().description,
+                    Some(text)
+                );
+            });
+        }
+        assert_eq!(waiting.join_all().await.len(), GROUP_MAX * 2);
+    }
 }

@@ -107,23 +107,35 @@ impl Views {
     /// When the file can't be used.
     pub fn spawn(engine: Arc<Engine>, data: &Path, prefix: Prefix) -> anyhow::Result<Self> {
         let path = data.join("views.db");
-        let mut writer = db::open(&path, Durability::Normal).with_context(|| format!("cannot open {}", path.display()))?;
-        db::migrate(&writer, TABLES)?;
+        let mut writer = open(&path)?;
+        if position(&writer)? > *engine.committed().borrow() {
+            tracing::warn!(
+                "the views are ahead of the journal, which was replaced: they are made again"
+            );
+            drop(writer);
+            remove(&path)?;
+            writer = open(&path)?;
+        }
         let reader = Arc::new(Mutex::new(db::open(&path, Durability::Normal)?));
         let stopping = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stopping);
         let thread = std::thread::Builder::new().name("views".to_owned()).spawn(move || {
             let store = engine.store();
             let committed = engine.committed();
+            // How far the views have got is known after the first look.
             let mut position = 0;
             while !stopped.load(Ordering::Acquire) {
                 let behind = committed.borrow().saturating_sub(position);
-                metrics::gauge!("warifu_view_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
+                metrics::gauge!("warifu_view_lag_entries")
+                    .set(u32::try_from(behind).unwrap_or(u32::MAX));
                 if behind > 0 {
                     match catch_up(&mut writer, store.as_ref(), prefix) {
                         Ok(reached) => position = reached,
                         Err(error) => {
-                            tracing::error!(error = format!("{error:#}"), "the views could not be written; trying again");
+                            tracing::error!(
+                                error = format!("{error:#}"),
+                                "the views could not be written; trying again"
+                            );
                             std::thread::sleep(Duration::from_secs(1));
                         }
                     }
@@ -143,11 +155,23 @@ impl Views {
         }
     }
 
+    /// Position of the last entry that the views show.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn position(&self) -> anyhow::Result<u64> {
+        self.read(position).await
+    }
+
     /// Accounts by partition and number, after the place that a former page named.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub async fn accounts(&self, after: Option<i64>, limit: usize) -> anyhow::Result<Listed<AccountRow>> {
+    pub async fn accounts(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+    ) -> anyhow::Result<Listed<AccountRow>> {
         let after = after.unwrap_or(-1);
         self.read(move |views| {
             let mut select = views.prepare_cached(
@@ -180,13 +204,20 @@ impl Views {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub async fn payments(&self, after: Option<i64>, limit: usize, merchant: Option<MerchantId>) -> anyhow::Result<Listed<PaymentRow>> {
+    pub async fn payments(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+        merchant: Option<MerchantId>,
+    ) -> anyhow::Result<Listed<PaymentRow>> {
         let after = after.unwrap_or(i64::MAX);
         self.read(move |views| {
-            let mut select = views.prepare_cached(
+            // Two statements: one for both could not use the merchant's index.
+            let of_merchant = if merchant.is_some() { "merchant_id = ?2" } else { "?2 IS NULL" };
+            let mut select = views.prepare_cached(&format!(
                 "SELECT position, payment_id, request_id, status, amount_minor, currency, merchant_id, account_id, rejection, decided_at_ms FROM payment
-                 WHERE position < ?1 AND (?2 IS NULL OR merchant_id = ?2) ORDER BY position DESC LIMIT ?3",
-            )?;
+                 WHERE position < ?1 AND {of_merchant} ORDER BY position DESC LIMIT ?3",
+            ))?;
             let mut last = None;
             let rows = select.query_map(params![after, merchant.map(|it| it.to_string()), limit], |row| {
                 last = Some(row.get::<_, i64>(0)?);
@@ -210,7 +241,10 @@ impl Views {
         .await
     }
 
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         let reader = Arc::clone(&self.reader);
         let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(tokio::task::spawn_blocking(read).await.context("reading a view panicked")??)
@@ -225,9 +259,42 @@ fn not_an_id(error: warifu_proto::Malformed) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
 }
 
+impl Drop for Views {
+    fn drop(&mut self) {
+        // The thread holds the engine: it must not outlive those who could stop it.
+        self.stop();
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<Connection> {
+    let writer = db::open(path, Durability::Normal)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    db::migrate(&writer, TABLES)?;
+    Ok(writer)
+}
+
+/// Removes a database with its log.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", file.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn position(views: &Connection) -> rusqlite::Result<u64> {
+    views.query_row("SELECT position FROM cursor", [], |row| row.get(0))
+}
+
 /// Brings the views to the end of the journal; says how far they have got.
 fn catch_up(writer: &mut Connection, store: &dyn Store, prefix: Prefix) -> anyhow::Result<u64> {
-    let mut position: u64 = writer.query_row("SELECT position FROM cursor", [], |row| row.get(0))?;
+    let mut position = position(writer)?;
     loop {
         let frames = store.read(position + 1, READ_BYTES)?;
         let Some(last) = frames.last() else { return Ok(position) };
@@ -264,7 +331,8 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
             }
             Fact::ToppedUp(it) => post(to, partition, &it.legs, None)?,
             Fact::Invited(it) => {
-                to.prepare_cached("INSERT INTO invitation VALUES (?1, ?2)")?.execute(params![it.invitation.raw(), it.account_number])?;
+                to.prepare_cached("INSERT INTO invitation VALUES (?1, ?2)")?
+                    .execute(params![it.invitation.raw(), it.account_number])?;
             }
             Fact::Linked(it) => {
                 to.prepare_cached(
@@ -289,7 +357,13 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
     Ok(())
 }
 
-fn view_payment(to: &Transaction<'_>, position: u64, id: PaymentId, it: &Decided, entry: &Entry) -> rusqlite::Result<usize> {
+fn view_payment(
+    to: &Transaction<'_>,
+    position: u64,
+    id: PaymentId,
+    it: &Decided,
+    entry: &Entry,
+) -> rusqlite::Result<usize> {
     to.prepare_cached(
         "INSERT INTO payment VALUES (?1, ?2, ?3, ?4, ?5,
             (SELECT account_id FROM account WHERE partition = ?6 AND number = (SELECT account_number FROM credential WHERE partition = ?6 AND number = ?7)),
@@ -312,7 +386,12 @@ fn view_payment(to: &Transaction<'_>, position: u64, id: PaymentId, it: &Decided
     ])
 }
 
-fn post(to: &Transaction<'_>, partition: u8, legs: &[Leg], decided: Option<&Decided>) -> anyhow::Result<()> {
+fn post(
+    to: &Transaction<'_>,
+    partition: u8,
+    legs: &[Leg],
+    decided: Option<&Decided>,
+) -> anyhow::Result<()> {
     for leg in legs {
         let amount = i64::try_from(leg.amount_minor)?;
         let change = match leg.side {
@@ -333,3 +412,8 @@ fn post(to: &Transaction<'_>, partition: u8, legs: &[Leg], decided: Option<&Deci
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,20 @@
 //! The engine as its callers see it: real threads, the model store and SQLite, crashes, full disks, damaged journals.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "engine/crash.rs"]
+mod crash;
+#[path = "engine/damage.rs"]
+mod damage;
+#[path = "engine/wrapped.rs"]
+mod wrapped;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use warifu_core::decide::{Command, Invite, Link, OpenAccount, Pay, Refusal, Register, Standing, TopUp};
+use warifu_core::decide::{
+    Command, Invite, Link, OpenAccount, Pay, Refusal, Register, Standing, TopUp,
+};
 use warifu_core::partition::WINDOW;
 use warifu_core::payment::PaymentPlace;
 use warifu_core::place::id_in;
@@ -79,16 +88,39 @@ impl Payer {
         let key = PrivateKey::from_bytes(&[9; 32]).unwrap();
         let account: AccountId = id_in(PARTITION, now, chance::bytes());
         let id = |what: &str| RequestId::parse(&format!("{what}-{name}")).unwrap();
-        let open = OpenAccount { request: id("open"), digest: [1; 16], account, kind: AccountKind::Prepaid, currency: yen(), credit_limit_minor: 0 };
+        let open = OpenAccount {
+            request: id("open"),
+            digest: [1; 16],
+            account,
+            kind: AccountKind::Prepaid,
+            currency: yen(),
+            credit_limit_minor: 0,
+        };
         decide(engine, Command::OpenAccount(open)).unwrap();
         let amount = Money::new(minor, yen().code).unwrap();
-        decide(engine, Command::TopUp(TopUp { request: id("top"), digest: [1; 16], account, amount })).unwrap();
-        let (secret, invitation): (_, InvitationId) = (Zeroizing::new(chance::bytes()), id_in(PARTITION, now, chance::bytes()));
-        decide(engine, Command::Invite(Invite { account, invitation, secret: secret.clone() })).unwrap();
+        decide(
+            engine,
+            Command::TopUp(TopUp { request: id("top"), digest: [1; 16], account, amount }),
+        )
+        .unwrap();
+        let (secret, invitation): (_, InvitationId) =
+            (Zeroizing::new(chance::bytes()), id_in(PARTITION, now, chance::bytes()));
+        decide(engine, Command::Invite(Invite { account, invitation, secret: secret.clone() }))
+            .unwrap();
         let keys = LinkKeys::derive(&secret, key.thumbprint());
         let proof = keys.proof(prefix(), invitation, key.thumbprint());
         let credential: CredentialId = id_in(PARTITION, now, chance::bytes());
-        decide(engine, Command::Link(Link { prefix: prefix(), invitation, key: key.public().clone(), proof, credential })).unwrap();
+        decide(
+            engine,
+            Command::Link(Link {
+                prefix: prefix(),
+                invitation,
+                key: key.public().clone(),
+                proof,
+                credential,
+            }),
+        )
+        .unwrap();
         Self { account, credential, keys, key: key.public().xy(), sequence: AtomicU64::new(0) }
     }
 
@@ -135,7 +167,10 @@ fn pay(request: &str, code: &Code, minor: u64, wait_ms: u64) -> Command {
         reader: ReaderId::from_raw([4; 16]),
         reader_standing: Standing::Active,
         request: RequestId::parse(request).unwrap(),
-        digest: warifu_proto::mac::first_16(warifu_proto::mac::sha256(&[code.as_bytes(), &minor.to_be_bytes()])),
+        digest: warifu_proto::mac::first_16(warifu_proto::mac::sha256(&[
+            code.as_bytes(),
+            &minor.to_be_bytes(),
+        ])),
         code: code.clone(),
         locator: code.locator(prefix()),
         amount: Money::new(minor, yen().code).unwrap(),
@@ -173,8 +208,14 @@ fn one_code_pays_once_however_many_tills_ask_at_the_same_time() {
                 let (engine, code, approved) = (&engine, &code, &approved);
                 scope.spawn(move || {
                     for number in 0..10 {
-                        let state = payment(decide(engine, pay(&format!("till-{till}-{number}"), code, 10, 0)));
-                        approved.fetch_add(u64::from(state.payment.status == PaymentStatus::Approved), Ordering::Relaxed);
+                        let state = payment(decide(
+                            engine,
+                            pay(&format!("till-{till}-{number}"), code, 10, 0),
+                        ));
+                        approved.fetch_add(
+                            u64::from(state.payment.status == PaymentStatus::Approved),
+                            Ordering::Relaxed,
+                        );
                     }
                 });
             }
@@ -191,20 +232,43 @@ fn one_request_is_one_payment_however_often_it_is_sent() {
         let payer = Payer::open(&engine, "same", 1_000);
         let code = payer.register(&engine);
         let ids = std::thread::scope(|scope| {
-            let asks: Vec<_> = (0..8).map(|_| scope.spawn(|| payment(decide(&engine, pay("same", &code, 10, 0))).payment)).collect();
+            let asks: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| payment(decide(&engine, pay("same", &code, 10, 0))).payment)
+                })
+                .collect();
             asks.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
         assert_eq!(payer.balance(&engine), 990);
         let changed = decide(&engine, pay("same", &code, 11, 0));
-        assert!(matches!(changed, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })), "{changed:?}");
+        assert!(
+            matches!(changed, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })),
+            "{changed:?}"
+        );
         // The same id with a code of another partition is another request too.
         let mut digits = unknown_code().as_str().to_owned();
         digits.replace_range(8..10, "42");
-        let elsewhere = ask(&engine, 42, Ask::Decide(Box::new(pay("same", &Code::parse(&digits).unwrap(), 10, 0))));
-        assert!(matches!(elsewhere, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })), "{elsewhere:?}");
-        let found = payment(ask(&engine, 42, Ask::PaymentOf(merchant(), RequestId::parse("same").unwrap())));
+        let elsewhere = ask(
+            &engine,
+            42,
+            Ask::Decide(Box::new(pay("same", &Code::parse(&digits).unwrap(), 10, 0))),
+        );
+        assert!(
+            matches!(elsewhere, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })),
+            "{elsewhere:?}"
+        );
+        let found = payment(ask(
+            &engine,
+            42,
+            Ask::PaymentOf(merchant(), RequestId::parse("same").unwrap()),
+        ));
         assert_eq!(found.payment, ids[0]);
+        assert_eq!(
+            crash::decided(store.as_ref()).into_values().collect::<Vec<_>>(),
+            [ids[0].clone()],
+            "one entry"
+        );
         engine.stop();
     }
 }
@@ -216,13 +280,23 @@ fn a_payment_waits_for_its_registration_and_repeats_join_it() {
         let payer = Payer::open(&engine, "early", 1_000);
         let (code, register) = payer.make();
         let waiting: Vec<_> = (0..3)
-            .map(|_| engine.send_later(PARTITION, Ask::Decide(Box::new(pay("early", &code, 10, 10_000))), PATIENCE).unwrap())
+            .map(|_| {
+                engine
+                    .send_later(
+                        PARTITION,
+                        Ask::Decide(Box::new(pay("early", &code, 10, 10_000))),
+                        PATIENCE,
+                    )
+                    .unwrap()
+            })
             .collect();
         let conflict = decide(&engine, pay("early", &code, 12, 10_000));
         assert!(matches!(conflict, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })));
         decide(&engine, register).unwrap();
-        let paid: Vec<_> = waiting.into_iter().map(|it| payment(it.blocking_recv().unwrap()).payment).collect();
-        assert!(paid.iter().all(|it| it.status == PaymentStatus::Approved && it.first_sequence == paid[0].first_sequence));
+        let paid: Vec<_> =
+            waiting.into_iter().map(|it| payment(it.blocking_recv().unwrap()).payment).collect();
+        assert!(paid.iter().all(|it| it.status == PaymentStatus::Approved
+            && it.first_sequence == paid[0].first_sequence));
         let state = payment(decide(&engine, pay("never", &unknown_code(), 10, 200)));
         assert_eq!(state.payment.rejection, Some(Rejection::CodeUnknown));
         engine.stop();
@@ -237,15 +311,23 @@ fn a_crash_loses_nothing_that_was_answered() {
         let mut answered = Vec::new();
         for number in 0..50 {
             let code = payer.register(&engine);
-            answered.push(payment(decide(&engine, pay(&format!("crash-{number}"), &code, 3, 0))).payment);
+            answered.push(
+                payment(decide(&engine, pay(&format!("crash-{number}"), &code, 3, 0))).payment,
+            );
         }
         // Dropped, not stopped: no last snapshot, no goodbye.
         drop(engine);
         let before = hashes(store.as_ref());
         let engine = start(&store);
         for payment_before in &answered {
-            let place = PaymentPlace { partition: PARTITION, first_sequence: payment_before.first_sequence };
-            assert_eq!(&payment(ask(&engine, PARTITION, Ask::Payment(place))).payment, payment_before);
+            let place = PaymentPlace {
+                partition: PARTITION,
+                first_sequence: payment_before.first_sequence,
+            };
+            assert_eq!(
+                &payment(ask(&engine, PARTITION, Ask::Payment(place))).payment,
+                payment_before
+            );
         }
         assert_eq!(payer.balance(&engine), 850);
         engine.stop();
@@ -253,7 +335,10 @@ fn a_crash_loses_nothing_that_was_answered() {
         // Stopping took snapshots: from them the state is the same as from the first entry.
         let short = recover(store.as_ref(), &vault(), None).unwrap();
         assert_eq!(short.applied, 0);
-        assert_eq!(short.partitions.values().map(|it| it.state.state_hash(&vault())).collect::<Vec<_>>(), before);
+        assert_eq!(
+            short.partitions.values().map(|it| it.state.state_hash(&vault())).collect::<Vec<_>>(),
+            before
+        );
     }
 }
 
@@ -275,7 +360,10 @@ fn a_refused_commit_leaves_no_trace_and_pays_nobody() {
     assert_eq!((hashes(store.as_ref()), payer.balance(&engine)), (before, 1_000));
     model.refuse_appends(false);
     // The very same request is taken now, and the code was not consumed by the refused tries.
-    assert_eq!(payment(decide(&engine, pay("full-3", &code, 10, 0))).payment.status, PaymentStatus::Approved);
+    assert_eq!(
+        payment(decide(&engine, pay("full-3", &code, 10, 0))).payment.status,
+        PaymentStatus::Approved
+    );
     assert_eq!(payer.balance(&engine), 990);
     engine.stop();
 }
@@ -290,7 +378,9 @@ fn payments_older_than_memory_are_found_and_never_decided_again() {
     let mut waiting = std::collections::VecDeque::new();
     for number in 0..WINDOW + 100 {
         let command = pay(&format!("1-{number:08}"), &unknown_code(), 1, 0);
-        waiting.push_back(engine.send_later(PARTITION, Ask::Decide(Box::new(command)), PATIENCE).unwrap());
+        waiting.push_back(
+            engine.send_later(PARTITION, Ask::Decide(Box::new(command)), PATIENCE).unwrap(),
+        );
         if waiting.len() > 500 {
             payment(waiting.pop_front().unwrap().blocking_recv().unwrap());
         }
@@ -298,7 +388,15 @@ fn payments_older_than_memory_are_found_and_never_decided_again() {
     waiting.into_iter().for_each(|it| drop(payment(it.blocking_recv().unwrap())));
     let place = PaymentPlace { partition: PARTITION, first_sequence: old.first_sequence };
     assert_eq!(payment(ask(&engine, PARTITION, Ask::Payment(place))).payment, old);
-    assert_eq!(payment(ask(&engine, PARTITION, Ask::PaymentOf(merchant(), RequestId::parse("0-old").unwrap()))).payment, old);
+    assert_eq!(
+        payment(ask(
+            &engine,
+            PARTITION,
+            Ask::PaymentOf(merchant(), RequestId::parse("0-old").unwrap())
+        ))
+        .payment,
+        old
+    );
     assert_eq!(payment(decide(&engine, pay("0-old", &code, 10, 0))).payment, old);
     let changed = decide(&engine, pay("0-old", &code, 11, 0));
     assert!(matches!(changed, Err(Refused::Rule { refusal: Refusal::RequestIdConflict, .. })));
@@ -316,18 +414,37 @@ fn a_journal_that_was_changed_is_refused() {
     payment(decide(&engine, pay("changed", &code, 10, 0)));
     drop(engine);
     let wrong = Vault::new([6; 32]);
-    assert!(fold_from_the_beginning(store.as_ref(), &wrong).unwrap_err().to_string().contains("vault key"));
+    assert!(
+        fold_from_the_beginning(store.as_ref(), &wrong)
+            .unwrap_err()
+            .to_string()
+            .contains("vault key")
+    );
     drop(store);
 
     let journal = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
-    assert!(journal.execute("UPDATE frame SET body = body", []).unwrap_err().to_string().contains("append only"));
+    assert!(
+        journal
+            .execute("UPDATE frame SET body = body", [])
+            .unwrap_err()
+            .to_string()
+            .contains("append only")
+    );
     journal.execute_batch("DROP TRIGGER frame_is_never_changed").unwrap();
-    let (position, mut body): (i64, Vec<u8>) =
-        journal.query_row("SELECT position, body FROM frame ORDER BY position DESC LIMIT 1", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let (position, mut body): (i64, Vec<u8>) = journal
+        .query_row("SELECT position, body FROM frame ORDER BY position DESC LIMIT 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
     // The business day of the last payment: a fact that no rule looks at.
     let at = body.len() - 60;
     body[at] ^= 1;
-    journal.execute("UPDATE frame SET body = ?1 WHERE position = ?2", rusqlite::params![body, position]).unwrap();
+    journal
+        .execute(
+            "UPDATE frame SET body = ?1 WHERE position = ?2",
+            rusqlite::params![body, position],
+        )
+        .unwrap();
     drop(journal);
     let store = SqliteStore::open(folder.path(), prefix()).unwrap();
     let error = format!("{:#}", fold_from_the_beginning(&store, &vault()).unwrap_err());

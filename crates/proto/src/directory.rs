@@ -411,8 +411,10 @@ impl Directory {
             Record::Reader(reader) => {
                 let (id, key) = (reader.common.id, reader.key.thumbprint());
                 let before = self.readers.get(&id);
-                let is_anothers = before.is_some_and(|before| before.merchant_id != reader.merchant_id);
-                if is_anothers || self.readers_by_key.get(&key).is_some_and(|holder| *holder != id) {
+                let is_anothers =
+                    before.is_some_and(|before| before.merchant_id != reader.merchant_id);
+                if is_anothers || self.readers_by_key.get(&key).is_some_and(|holder| *holder != id)
+                {
                     return Err(EntryError::ReaderTaken);
                 }
                 let before = before.map(|it| it.key.thumbprint());
@@ -517,7 +519,12 @@ mod tests {
 
     fn entry(kind: EntryKind, body: serde_json::Value, signer: &PrivateKey) -> Entry {
         let mut body = body;
-        for (name, value) in [("revision", json!(1)), ("status", json!("active")), ("not_before_ms", json!(0)), ("not_after_ms", json!(1_000))] {
+        for (name, value) in [
+            ("revision", json!(1)),
+            ("status", json!("active")),
+            ("not_before_ms", json!(0)),
+            ("not_after_ms", json!(1_000)),
+        ] {
             body.as_object_mut().unwrap().entry(name).or_insert(value);
         }
         Entry::sign(NetworkId::from_raw([9; 16]), kind, serde_json::to_vec(&body).unwrap(), signer)
@@ -525,7 +532,11 @@ mod tests {
 
     fn merchant(id: u8, signer: &PrivateKey) -> Entry {
         let id = MerchantId::from_raw([id; 16]);
-        entry(EntryKind::Merchant, json!({"id": id, "name": "M", "category": "5462", "key": key(id.raw()[0]).public()}), signer)
+        entry(
+            EntryKind::Merchant,
+            json!({"id": id, "name": "M", "category": "5462", "key": key(id.raw()[0]).public()}),
+            signer,
+        )
     }
 
     fn reader(id: u8, of: u8, device: u8, revision: u64, signer: &PrivateKey) -> Entry {
@@ -537,15 +548,26 @@ mod tests {
     #[test]
     fn only_who_may_say_so_is_believed() {
         let mut directory = Directory::new(NetworkId::from_raw([9; 16]), key(1).public().clone());
-        assert_eq!(directory.take(&reader(30, 2, 40, 1, &key(2))), Err(EntryError::MerchantUnknown));
+        assert_eq!(
+            directory.take(&reader(30, 2, 40, 1, &key(2))),
+            Err(EntryError::MerchantUnknown)
+        );
         assert_eq!(directory.take(&merchant(2, &key(2))), Err(EntryError::NotSigned));
         assert_eq!(directory.take(&merchant(2, &key(1))), Ok(Taken::New));
         assert_eq!(directory.take(&merchant(2, &key(1))), Ok(Taken::Same));
         assert_eq!(directory.take(&merchant(3, &key(1))), Ok(Taken::New));
-        assert_eq!(directory.take(&reader(30, 2, 40, 1, &key(1))), Err(EntryError::NotSigned), "readers are their merchant's");
+        assert_eq!(
+            directory.take(&reader(30, 2, 40, 1, &key(1))),
+            Err(EntryError::NotSigned),
+            "readers are their merchant's"
+        );
         assert_eq!(directory.take(&reader(30, 2, 40, 2, &key(2))), Ok(Taken::New));
         assert_eq!(directory.take(&reader(30, 2, 41, 1, &key(2))), Err(EntryError::Older));
-        assert_eq!(directory.take(&reader(30, 2, 41, 2, &key(2))), Err(EntryError::Older), "the same revision, changed");
+        assert_eq!(
+            directory.take(&reader(30, 2, 41, 2, &key(2))),
+            Err(EntryError::Older),
+            "the same revision, changed"
+        );
     }
 
     #[test]
@@ -554,11 +576,26 @@ mod tests {
         for it in [merchant(2, &key(1)), merchant(3, &key(1)), reader(30, 2, 40, 1, &key(2))] {
             assert_eq!(directory.take(&it), Ok(Taken::New));
         }
-        assert_eq!(directory.take(&reader(30, 3, 41, 2, &key(3))), Err(EntryError::ReaderTaken), "its id");
-        assert_eq!(directory.take(&reader(31, 3, 40, 1, &key(3))), Err(EntryError::ReaderTaken), "its key");
-        assert_eq!(directory.take(&reader(30, 2, 41, 2, &key(2))), Ok(Taken::New), "a new key of its own");
+        assert_eq!(
+            directory.take(&reader(30, 3, 41, 2, &key(3))),
+            Err(EntryError::ReaderTaken),
+            "its id"
+        );
+        assert_eq!(
+            directory.take(&reader(31, 3, 40, 1, &key(3))),
+            Err(EntryError::ReaderTaken),
+            "its key"
+        );
+        assert_eq!(
+            directory.take(&reader(30, 2, 41, 2, &key(2))),
+            Ok(Taken::New),
+            "a new key of its own"
+        );
         assert!(directory.reader_by_key(key(40).thumbprint()).is_none());
-        assert_eq!(directory.reader_by_key(key(41).thumbprint()).unwrap().rights, [Right::Refund, Right::Unknown]);
+        assert_eq!(
+            directory.reader_by_key(key(41).thumbprint()).unwrap().rights,
+            [Right::Refund, Right::Unknown]
+        );
     }
 
     #[test]
@@ -576,6 +613,9 @@ mod tests {
         let found = directory.issuer_of("710000010728921840110704").unwrap();
         assert_eq!((found.endpoint(9), found.endpoint(10)), (Some("http://a"), Some("http://b")));
         assert!(directory.issuer_of("7300").is_none());
-        assert!(found.common.is_active(Timestamp::from_ms(999)) && !found.common.is_active(Timestamp::from_ms(1_000)));
+        assert!(
+            found.common.is_active(Timestamp::from_ms(999))
+                && !found.common.is_active(Timestamp::from_ms(1_000))
+        );
     }
 }

@@ -57,7 +57,9 @@ pub enum SignatureError {
     #[error("the signature has the wrong length")]
     Length,
     /// A component that must be covered is not.
-    #[error("a required component is not covered: @method @authority @path @query, and content-digest exactly when there is a body; of an answer @status and the request's too")]
+    #[error(
+        "a required component is not covered: @method @authority @path @query, and content-digest exactly when there is a body; of an answer @status and the request's too"
+    )]
     NotCovered,
     /// A component stands there twice.
     #[error("a component is covered twice")]
@@ -87,7 +89,9 @@ pub fn content_digest(body: &[u8]) -> String {
 /// Whether a received `content-digest` is this body's: sha-256 must be there and right, others are ignored.
 pub fn content_digest_matches(header: &str, body: &[u8]) -> bool {
     let members = fields::byte_sequences(header).unwrap_or_default();
-    members.iter().any(|(name, digest)| name == "sha-256" && digest.as_slice() == mac::sha256(&[body]))
+    members
+        .iter()
+        .any(|(name, digest)| name == "sha-256" && digest.as_slice() == mac::sha256(&[body]))
 }
 
 /// What signs.
@@ -115,7 +119,9 @@ impl SigningKey<'_> {
     fn sign(&self, base: &str) -> String {
         match self {
             Self::Identity(key) => STANDARD.encode(key.sign(base.as_bytes())),
-            Self::Session { secret, .. } => STANDARD.encode(mac::hmac_sha256(secret.as_slice(), &[base.as_bytes()])),
+            Self::Session { secret, .. } => {
+                STANDARD.encode(mac::hmac_sha256(secret.as_slice(), &[base.as_bytes()]))
+            }
         }
     }
 }
@@ -158,7 +164,9 @@ impl Base {
     }
 
     fn target(&mut self, target: &RequestTarget<'_>, suffix: &str) {
-        for (name, value) in [("@method", target.method), ("@authority", target.authority), ("@path", target.path)] {
+        for (name, value) in
+            [("@method", target.method), ("@authority", target.authority), ("@path", target.path)]
+        {
             self.0.extend(["\"", name, "\"", suffix, ": ", value, "\n"]);
         }
         self.0.extend(["\"@query\"", suffix, ": ?", target.query.unwrap_or_default(), "\n"]);
@@ -173,12 +181,21 @@ impl Base {
 
 fn signed(base: Base, parameters: &str, key: SigningKey<'_>) -> Signed {
     let signature = key.sign(&base.end(parameters));
-    Signed { signature_input: format!("{LABEL}={parameters}"), signature: format!("{LABEL}=:{signature}:") }
+    Signed {
+        signature_input: format!("{LABEL}={parameters}"),
+        signature: format!("{LABEL}=:{signature}:"),
+    }
 }
 
 /// Signs a request. `content_digest` is the header's value, exactly when there is a body; the nonce is random text
 /// without quotes.
-pub fn sign_request(target: &RequestTarget<'_>, content_digest: Option<&str>, key: SigningKey<'_>, created_s: u64, nonce: &str) -> Signed {
+pub fn sign_request(
+    target: &RequestTarget<'_>,
+    content_digest: Option<&str>,
+    key: SigningKey<'_>,
+    created_s: u64,
+    nonce: &str,
+) -> Signed {
     let mut base = Base::new();
     base.target(target, "");
     let mut covered = r#"("@method" "@authority" "@path" "@query""#.to_owned();
@@ -186,7 +203,10 @@ pub fn sign_request(target: &RequestTarget<'_>, content_digest: Option<&str>, ke
         base.line(r#""content-digest""#, digest);
         covered.push_str(r#" "content-digest""#);
     }
-    let parameters = format!(r#"{covered});created={created_s};keyid="{}";nonce="{nonce}";tag="{TAG}""#, key.keyid());
+    let parameters = format!(
+        r#"{covered});created={created_s};keyid="{}";nonce="{nonce}";tag="{TAG}""#,
+        key.keyid()
+    );
     signed(base, &parameters, key)
 }
 
@@ -214,7 +234,8 @@ pub fn sign_answer(
         covered.push(' ');
         covered.push_str(&component);
     }
-    let parameters = format!(r#"{covered});created={created_s};keyid="{}";tag="{TAG}""#, key.keyid());
+    let parameters =
+        format!(r#"{covered});created={created_s};keyid="{}";tag="{TAG}""#, key.keyid());
     signed(base, &parameters, key)
 }
 
@@ -244,15 +265,22 @@ impl ReceivedSignature {
     /// In the order of [`SignatureError`], up to `Length`. A nonce is asked for by [`Self::check_request`].
     pub fn parse(signature_input: &str, signature: &str) -> Result<Self, SignatureError> {
         let inputs = fields::inputs(signature_input)?;
-        let signatures = fields::byte_sequences(signature).ok_or(SignatureError::MalformedSignature)?;
+        let signatures =
+            fields::byte_sequences(signature).ok_or(SignatureError::MalformedSignature)?;
         let is_ours = |it: &Input| matches!(find(&it.parameters, "tag"), Some(Value::Text(tag)) if tag == TAG);
         let mut ours = inputs.into_iter().filter(is_ours);
         let input = ours.next().ok_or(SignatureError::NoneTagged)?;
         if ours.next().is_some() {
             return Err(SignatureError::SeveralTagged);
         }
-        let bytes = signatures.into_iter().find(|(label, _)| *label == input.label).ok_or(SignatureError::NoSignature)?.1;
-        let Some(Value::Text(keyid)) = find(&input.parameters, "keyid") else { return Err(SignatureError::KeyId) };
+        let bytes = signatures
+            .into_iter()
+            .find(|(label, _)| *label == input.label)
+            .ok_or(SignatureError::NoSignature)?
+            .1;
+        let Some(Value::Text(keyid)) = find(&input.parameters, "keyid") else {
+            return Err(SignatureError::KeyId);
+        };
         let (key_id, algorithm, length) = if keyid.starts_with("ses_") {
             (KeyId::Session(keyid.clone()), "hmac-sha256", 32)
         } else {
@@ -265,7 +293,9 @@ impl ReceivedSignature {
             Some(_) => return Err(SignatureError::Algorithm),
         }
         let seconds = |name| match find(&input.parameters, name) {
-            Some(Value::Integer(at)) => u64::try_from(*at).map(Some).map_err(|_| SignatureError::Created),
+            Some(Value::Integer(at)) => {
+                u64::try_from(*at).map(Some).map_err(|_| SignatureError::Created)
+            }
             None => Ok(None),
             Some(_) => Err(SignatureError::Created),
         };
@@ -318,7 +348,11 @@ impl ReceivedSignature {
     pub fn verify_with_key(&self, base: &str, key: &PublicKey) -> Result<(), SignatureError> {
         let signature = self.bytes.as_slice().try_into().map_err(|_| SignatureError::Wrong)?;
         let is_named = self.key_id == KeyId::Thumbprint(key.thumbprint());
-        if is_named && key.verifies(base.as_bytes(), signature) { Ok(()) } else { Err(SignatureError::Wrong) }
+        if is_named && key.verifies(base.as_bytes(), signature) {
+            Ok(())
+        } else {
+            Err(SignatureError::Wrong)
+        }
     }
 
     /// Whether it verifies by a session's secret, in constant time.
@@ -328,7 +362,11 @@ impl ReceivedSignature {
     pub fn verify_with_secret(&self, base: &str, secret: &[u8; 32]) -> Result<(), SignatureError> {
         let expected = mac::hmac_sha256(secret, &[base.as_bytes()]);
         let is_session = matches!(self.key_id, KeyId::Session(_));
-        if is_session && mac::equal_in_constant_time(&expected, &self.bytes) { Ok(()) } else { Err(SignatureError::Wrong) }
+        if is_session && mac::equal_in_constant_time(&expected, &self.bytes) {
+            Ok(())
+        } else {
+            Err(SignatureError::Wrong)
+        }
     }
 
     /// The base of a request's signature, after checking what it covers. `content_digest` is the header's value, exactly
@@ -336,7 +374,12 @@ impl ReceivedSignature {
     ///
     /// # Errors
     /// In the order of [`SignatureError`], from `Nonce` on.
-    pub fn check_request(&self, target: &RequestTarget<'_>, content_digest: Option<&str>, header: impl Fn(&str) -> Option<String>) -> Result<String, SignatureError> {
+    pub fn check_request(
+        &self,
+        target: &RequestTarget<'_>,
+        content_digest: Option<&str>,
+        header: impl Fn(&str) -> Option<String>,
+    ) -> Result<String, SignatureError> {
         match find(&self.input.parameters, "nonce") {
             Some(Value::Text(nonce)) if !nonce.is_empty() => {}
             Some(_) | None => return Err(SignatureError::Nonce),
@@ -353,7 +396,9 @@ impl ReceivedSignature {
                 "@authority" => base.line(&it.raw, target.authority),
                 "@path" => base.line(&it.raw, target.path),
                 "@query" => base.query_line(&it.raw, target.query),
-                "content-digest" => base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?),
+                "content-digest" => {
+                    base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?)
+                }
                 name => base.line(&it.raw, &field(name, &header)?),
             }
         }
@@ -373,7 +418,13 @@ impl ReceivedSignature {
         request_signature: Option<(&str, &[u8])>,
         header: impl Fn(&str) -> Option<String>,
     ) -> Result<String, SignatureError> {
-        self.require(&[r#""@status""#, r#""@method";req"#, r#""@authority";req"#, r#""@path";req"#, r#""@query";req"#])?;
+        self.require(&[
+            r#""@status""#,
+            r#""@method";req"#,
+            r#""@authority";req"#,
+            r#""@path";req"#,
+            r#""@query";req"#,
+        ])?;
         self.require_digest(content_digest)?;
         let bound = request_signature.map(|(label, _)| format!(r#""signature";req;key="{label}""#));
         if let Some(bound) = &bound {
@@ -391,7 +442,9 @@ impl ReceivedSignature {
                     let (_, bytes) = request_signature.ok_or(SignatureError::MissingField)?;
                     base.line(raw, &format!(":{}:", STANDARD.encode(bytes)));
                 }
-                ("content-digest", r#""content-digest""#) => base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?),
+                ("content-digest", r#""content-digest""#) => {
+                    base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?)
+                }
                 (name, _) if it.parameters.is_empty() => base.line(&it.raw, &field(name, &header)?),
                 _ => return Err(SignatureError::UnknownComponent),
             }
@@ -407,12 +460,22 @@ impl ReceivedSignature {
         if !components.iter().all(|it| self.covers(it)) {
             return Err(SignatureError::NotCovered);
         }
-        let is_twice = |(at, it): (usize, &Component)| self.input.components.iter().take(at).any(|other| other.raw == it.raw);
-        if self.input.components.iter().enumerate().any(is_twice) { Err(SignatureError::CoveredTwice) } else { Ok(()) }
+        let is_twice = |(at, it): (usize, &Component)| {
+            self.input.components.iter().take(at).any(|other| other.raw == it.raw)
+        };
+        if self.input.components.iter().enumerate().any(is_twice) {
+            Err(SignatureError::CoveredTwice)
+        } else {
+            Ok(())
+        }
     }
 
     fn require_digest(&self, content_digest: Option<&str>) -> Result<(), SignatureError> {
-        if self.covers(r#""content-digest""#) == content_digest.is_some() { Ok(()) } else { Err(SignatureError::NotCovered) }
+        if self.covers(r#""content-digest""#) == content_digest.is_some() {
+            Ok(())
+        } else {
+            Err(SignatureError::NotCovered)
+        }
     }
 }
 
@@ -422,7 +485,11 @@ fn field(name: &str, header: &impl Fn(&str) -> Option<String>) -> Result<String,
         return Err(SignatureError::UnknownComponent);
     }
     let value = header(name).ok_or(SignatureError::MissingField)?;
-    if value.contains(['\r', '\n']) { Err(SignatureError::MissingField) } else { Ok(value.trim().to_owned()) }
+    if value.contains(['\r', '\n']) {
+        Err(SignatureError::MissingField)
+    } else {
+        Ok(value.trim().to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl World {
 
     fn sent(&mut self, number: u32, call: Call, timeout_ms: u64) {
         if let Call::Pay(request) = &call {
-            let stored = self.journal.as_ref().map_or_else(|| self.attempt.record(), |it| it);
+            let stored = self.journal.as_ref().unwrap_or_else(|| self.attempt.record());
             assert!(self.is_stored || self.journal.is_none(), "law 1");
             let same = PayRequest { deadline_ms: None, ..(**request).clone() };
             let first = PayRequest { deadline_ms: None, ..stored.request(0).unwrap() };
@@ -334,7 +334,7 @@ fn nothing_taken_is_only_said_when_it_is_certain() {
     world.stored();
     while world.outcomes.is_empty() {
         let calls = world.calls.len();
-        world.reply(if calls % 2 == 0 {
+        world.reply(if calls.is_multiple_of(2) {
             Reply::NotSent
         } else {
             problem(ProblemCode::NotAccepted)
@@ -344,6 +344,16 @@ fn nothing_taken_is_only_said_when_it_is_certain() {
         }
     }
     assert_eq!(world.outcome(), Outcome::NotTaken);
+}
+
+#[test]
+fn a_call_that_is_under_way_at_the_deadline_may_have_been_taken() {
+    let order = Order { deadline_ms: Some(2_000), ..order() };
+    let now = Timestamp::from_ms(NOW_MS);
+    let mut world = World::new(Attempt::begin(&order, &directory(), now).unwrap());
+    world.stored();
+    assert_eq!(world.outcome(), Outcome::Unknown(Why::NoAnswer));
+    assert_eq!(world.now.as_ms(), NOW_MS + 2_000);
 }
 
 #[test]
@@ -505,6 +515,8 @@ enum Does {
 enum AnswerIs {
     Delivered,
     Lost,
+    /// The driver says nothing at all: the machine has to notice by itself.
+    Silence,
     ForAnother,
 }
 
@@ -563,6 +575,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     let answer = prop_oneof![
         3 => Just(AnswerIs::Delivered),
         2 => Just(AnswerIs::Lost),
+        1 => Just(AnswerIs::Silence),
         1 => Just(AnswerIs::ForAnother),
     ];
     prop_oneof![
@@ -622,6 +635,7 @@ proptest! {
                             reply
                         }
                         AnswerIs::Delivered | AnswerIs::Lost => Reply::Nothing,
+                        AnswerIs::Silence => continue,
                         AnswerIs::ForAnother => {
                             let mut other = payment("approved");
                             other["request_id"] = json!("another");

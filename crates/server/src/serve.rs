@@ -137,36 +137,34 @@ impl Bound {
     ) -> std::io::Result<()> {
         let upkeep = tokio::spawn(fold_samples());
         let places = Arc::new(Semaphore::new(self.connections_max));
-        let (stop, stopped) = watch::channel(());
+        let ((stop, stopped), (cut, to_cut)) = (watch::channel(()), watch::channel(()));
         tokio::select! {
             () = shutdown => {}
-            () = self.accept(&router, &places, &stopped) => {}
+            () = self.accept(&router, &places, Ends { stopped, to_cut }) => {}
         }
-        drop(self.listener);
-        drop(stopped);
+        drop((self.listener, router));
         // Tells every connection to end after the call it is in.
         drop(stop);
         let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
         if tokio::time::timeout(DRAIN, places.acquire_many(all)).await.is_err() {
-            tracing::warn!("calls in progress were cut off after {} seconds", DRAIN.as_secs());
+            tracing::warn!("calls in progress are cut off after {} seconds", DRAIN.as_secs());
+            drop(cut);
+            // Nothing of a connection lives on behind us: what it held, such as a folder's lock, is free.
+            drop(places.acquire_many(all).await);
         }
         upkeep.abort();
         Ok(())
     }
 
-    async fn accept(
-        &self,
-        router: &axum::Router,
-        places: &Arc<Semaphore>,
-        stopped: &watch::Receiver<()>,
-    ) {
+    async fn accept(&self, router: &axum::Router, places: &Arc<Semaphore>, ends: Ends) {
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(places).acquire_owned().await {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let router = router.clone();
-                    let connection = Connection { from, place, stopped: stopped.clone() };
-                    tokio::spawn(connection.run(stream, self.tls.clone(), router));
+                    let connection = Connection { from, stopped: ends.stopped.clone() };
+                    let work = connection.run(stream, self.tls.clone(), router);
+                    tokio::spawn(until_cut(work, ends.to_cut.clone(), place));
                 }
                 // Of one connection that broke while waiting: the next one.
                 Err(error) if is_of_connection(&error) => {}
@@ -177,6 +175,26 @@ impl Bound {
             }
         }
     }
+}
+
+/// How connections learn of the end: by the ends of these channels. Nothing is ever sent.
+struct Ends {
+    /// After the call in progress.
+    stopped: watch::Receiver<()>,
+    /// At once.
+    to_cut: watch::Receiver<()>,
+}
+
+async fn until_cut(
+    work: impl Future<Output = ()>,
+    mut to_cut: watch::Receiver<()>,
+    place: OwnedSemaphorePermit,
+) {
+    tokio::select! {
+        () = work => {}
+        _ended = to_cut.changed() => {}
+    }
+    drop(place);
 }
 
 fn is_of_connection(error: &std::io::Error) -> bool {
@@ -210,34 +228,40 @@ impl Stopping {
 }
 
 /// Ends a stream of events when the server stops; it would end never else.
-fn until_stopped(response: Response, stopping: Stopping) -> Response {
+fn until_stopped(response: Response, stopping: &Stopping) -> Response {
     let content_type = response.headers().get(header::CONTENT_TYPE);
     if !content_type.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream")) {
         return response;
     }
     response.map(|body| {
         let events = body.into_data_stream();
-        Body::from_stream(events.take_until(Box::pin(stopping.stopped())))
+        Body::from_stream(events.take_until(Box::pin(stopping.clone().stopped())))
     })
 }
 
 struct Connection {
     from: SocketAddr,
-    place: OwnedSemaphorePermit,
     stopped: watch::Receiver<()>,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>, router: axum::Router) {
+    async fn run(mut self, stream: TcpStream, tls: Option<TlsAcceptor>, router: axum::Router) {
         // Answers are single writes that must not wait for an acknowledgement; where it fails they only wait.
         drop(stream.set_nodelay(true));
         match tls {
             None => self.http(stream, router).await,
-            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.http(stream, router).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
-            },
+            Some(tls) => {
+                let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+                let shaken = tokio::select! {
+                    shaken = handshake => shaken,
+                    _ended = self.stopped.changed() => return,
+                };
+                match shaken {
+                    Ok(Ok(stream)) => self.http(stream, router).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
+                }
+            }
         }
     }
 
@@ -245,21 +269,20 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let watched = Arc::new(Watched::default());
+        let watched = Arc::new(Watched::new(Stopping(self.stopped.clone())));
         let io = TokioIo::new(Socket::new(stream, Arc::clone(&watched)));
-        let (from, stopped) = (self.from, self.stopped.clone());
+        let from = self.from;
         let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
             let (router, watched) = (router.clone(), Arc::clone(&watched));
-            let stopping = Stopping(stopped.clone());
             request.extensions_mut().insert(ConnectInfo(from));
             if asks_to_wait(request.method(), request.uri()) {
-                request.extensions_mut().insert(stopping.clone());
+                request.extensions_mut().insert(watched.stopping.clone());
             }
             async move {
                 watched.request_began();
                 let response = tower::ServiceExt::oneshot(router, request).await?;
                 watched.request_ended(response.headers());
-                Ok::<_, std::convert::Infallible>(until_stopped(response, stopping))
+                Ok::<_, std::convert::Infallible>(until_stopped(response, &watched.stopping))
             }
         });
         let mut connection = std::pin::pin!(
@@ -272,7 +295,7 @@ impl Connection {
         );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _stopped = self.stopped.changed() => {
+            _ended = self.stopped.changed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -280,6 +303,5 @@ impl Connection {
         if let Err(error) = ended {
             tracing::debug!(%error, "connection broke");
         }
-        drop(self.place);
     }
 }

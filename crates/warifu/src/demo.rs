@@ -40,12 +40,17 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     if !args.once {
         warifu_server::telemetry::init_logs(out::log_format());
     }
-    let temporary = match &args.dir {
-        Some(_) => None,
-        None => Some(tempfile::tempdir().map_err(|error| Failure::usage("no temporary folder can be made").because(&error))?),
-    };
+    let temporary =
+        match &args.dir {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().map_err(|error| {
+                Failure::usage("no temporary folder can be made").because(&error)
+            })?),
+        };
     let dir = match (&args.dir, &temporary) {
-        (Some(dir), _) => std::path::absolute(dir).map_err(|error| paths::cannot("used", dir, &error))?,
+        (Some(dir), _) => {
+            std::path::absolute(dir).map_err(|error| paths::cannot("used", dir, &error))?
+        }
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => return Err(Failure::usage("there is no folder")),
     };
@@ -69,8 +74,11 @@ fn object(network: &DemoNetwork, first: &FirstPayment, ready_ms: f64) -> Value {
         .iter()
         .map(|it| json!({ "name": it.card.name, "prefix": it.card.prefix, "url": it.running.url, "dir": it.dir }))
         .collect();
-    let invitations: Vec<_> =
-        network.spare_invitations.iter().map(|(prefix, link)| json!({ "prefix": prefix, "link": link })).collect();
+    let invitations: Vec<_> = network
+        .spare_invitations
+        .iter()
+        .map(|(prefix, link)| json!({ "prefix": prefix, "link": link }))
+        .collect();
     json!({
         "hub": { "url": network.hub.url },
         "issuers": issuers,
@@ -88,7 +96,10 @@ fn object(network: &DemoNetwork, first: &FirstPayment, ready_ms: f64) -> Value {
 fn tell(network: &DemoNetwork, first: &FirstPayment, dir: &Path, ready_ms: f64, out: &Out) {
     out.say(format_args!("hub          {}", network.hub.url));
     for issuer in &network.issuers {
-        out.say(format_args!("issuer       {} ({}) at {}", issuer.card.name, issuer.card.prefix, issuer.running.url));
+        out.say(format_args!(
+            "issuer       {} ({}) at {}",
+            issuer.card.name, issuer.card.prefix, issuer.running.url
+        ));
     }
     out.say(format_args!("merchant     Aoba Bakery ({})", network.merchant_id));
     out.say(format_args!("store        {}", parts::STORE));
@@ -110,27 +121,41 @@ fn tell(network: &DemoNetwork, first: &FirstPayment, dir: &Path, ready_ms: f64, 
 }
 
 fn tell_what_to_try(network: &DemoNetwork, dir: &Path, out: &Out) {
-    let program = std::env::current_exe().map_or_else(|_| "warifu".to_owned(), |path| paths::shown(&path));
+    let program =
+        std::env::current_exe().map_or_else(|_| "warifu".to_owned(), |path| paths::shown(&path));
     let at = |name: &str| paths::shown(&dir.join(name));
     out.say("\nTry in another shell:\n");
     out.say("# show a code on the demo's phone, and let the till scan its picture");
     out.say(format_args!("{program} terminal show --dir {} --once --out code.png", at("phone")));
-    out.say(format_args!("{program} reader pay --dir {} --amount 1200 --image code.png", at("till")));
+    out.say(format_args!(
+        "{program} reader pay --dir {} --amount 1200 --image code.png",
+        at("till")
+    ));
     if let Some((_, link)) = network.spare_invitations.last() {
-        out.say("\n# link a second phone, to the pay-later issuer, and keep its code on the screen");
-        out.say(format_args!("{program} terminal link {} --dir phone2 --label 'My phone'", paths::quoted(link)));
+        out.say(
+            "\n# link a second phone, to the pay-later issuer, and keep its code on the screen",
+        );
+        out.say(format_args!(
+            "{program} terminal link {} --dir phone2 --label 'My phone'",
+            paths::quoted(link)
+        ));
         out.say(format_args!("{program} terminal show --dir phone2"));
     }
     if let Some(link) = network.spare_pairing_links.first() {
         out.say("\n# pair a second till");
-        out.say(format_args!("{program} reader pair {} --dir till2 --name 'Till 2'", paths::quoted(link)));
+        out.say(format_args!(
+            "{program} reader pair {} --dir till2 --name 'Till 2'",
+            paths::quoted(link)
+        ));
     }
     if let Some(issuer) = network.issuers.first() {
         out.say("\n# look into the issuer's books");
         out.say(format_args!("{program} issuer accounts --dir {}", paths::shown(&issuer.dir)));
         out.say(format_args!("{program} issuer payments --dir {}", paths::shown(&issuer.dir)));
     }
-    out.say("\nMore to join with (each works once; invitations for 15 minutes, pairing links for 10):");
+    out.say(
+        "\nMore to join with (each works once; invitations for 15 minutes, pairing links for 10):",
+    );
     for (prefix, link) in &network.spare_invitations {
         out.say(format_args!("  invitation of {prefix}  {link}"));
     }

@@ -1,6 +1,7 @@
 //! The one program people install. This file is its frame: arguments, runtime, exit code. Each role has a file;
 //! each command is `async fn run(args, &Out) -> Result<(), Failure>` and prints by [`out::Out`] alone.
 
+mod bench;
 mod calls;
 mod card;
 mod demo;
@@ -40,6 +41,7 @@ Usage: warifu [--json] <COMMAND>
 
 Try it
   demo       A whole network in one process, with a first payment
+  bench      Measure a network: payments a second, latencies, CPU time
 
 Run a network, in the order of its life
   registrar  Say who belongs to the network: sign hubs, issuers, merchants, currencies
@@ -83,6 +85,8 @@ struct Cli {
 enum Role {
     /// Try it: a whole network in one process, with a first payment.
     Demo(demo::DemoArgs),
+    /// Measure a network: payments a second, latencies, CPU time.
+    Bench(bench::BenchArgs),
     /// Say who belongs to the network: sign hubs, issuers, merchants, currencies.
     Registrar(registrar::RegistrarArgs),
     /// The first settlement server: route a code's registration to its issuer.
@@ -101,7 +105,7 @@ impl Role {
     /// Whether many calls have to be served at once.
     fn serves(&self) -> bool {
         match self {
-            Self::Demo(_) => true,
+            Self::Demo(_) | Self::Bench(_) => true,
             Self::Hub(args) => args.serves(),
             Self::Issuer(args) => args.serves(),
             Self::Registrar(_) | Self::Merchant(_) | Self::Terminal(_) | Self::Reader(_) => false,
@@ -191,6 +195,7 @@ fn in_runtime(
 async fn run(role: Role, out: &Out) -> Result<(), Failure> {
     match role {
         Role::Demo(args) => Box::pin(demo::run(args, out)).await,
+        Role::Bench(args) => Box::pin(bench::run(args, out)).await,
         Role::Registrar(args) => Box::pin(registrar::run(args, out)).await,
         Role::Hub(args) => Box::pin(hub::run(args, out)).await,
         Role::Issuer(args) => Box::pin(issuer::run(args, out)).await,

@@ -100,13 +100,15 @@ impl Partition {
         usage.notice_number = matched.notice_number;
         let code =
             CodeRef { slot: self.slot_of(it.locator)?, code_sequence: matched.code_sequence };
-        let mut refusal = None;
+        // Law 2 is checked here, expiry and retirement are not: rules about these may be mended, and what was decided
+        // under the old ones stays a fact.
+        let mut was_used = false;
         let used = self.change_code(code, matched.credential_number, undo, |code| {
-            refusal = code.refusal(at);
+            was_used = code.is_used;
             code.is_used = true;
         });
-        if used.is_none() || refusal.is_some() {
-            return Err("its code is missing or spent");
+        if used.is_none() || was_used {
+            return Err("its code is missing or was used before");
         }
         // Its siblings end with it, also those whose registration is still on its way.
         let highest = usage.sequence_highest;

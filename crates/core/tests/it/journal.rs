@@ -2,15 +2,16 @@
 
 use proptest::prelude::*;
 use warifu_core::Corrupt;
-use warifu_core::entry::{Entry, Fact, Holder, Leg, Side};
+use warifu_core::entry::{Entry, Fact, Holder, Leg, Linked, Side};
 use warifu_core::partition::Partition;
 use warifu_core::undo::UndoLog;
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::{CredentialId, InvitationId};
+use warifu_proto::message::AccountKind;
 use warifu_proto::rejection::Rejection;
 use warifu_proto::time::Timestamp;
 
-use crate::bench::{PARTITION, vault};
+use crate::bench::{Bench, PARTITION, vault};
 use crate::universe::{Universe, entries, steps};
 
 /// Folds entries as recovery does: out of their bytes, one by one.
@@ -56,6 +57,7 @@ proptest! {
         for entry in batch {
             state.apply(entry, &vault, &mut undo).unwrap();
         }
+        prop_assert_eq!(undo.is_empty(), batch.is_empty());
         undo.undo(&mut state, 0);
         prop_assert!(undo.is_empty());
         prop_assert_eq!(state.to_snapshot(&vault), before);
@@ -211,6 +213,25 @@ const TAMPERS: &[(&str, Tamper)] = &[
         }
         _ => false,
     }),
+    ("a second payer", |it, _, _| match &mut it.fact {
+        Fact::Decided(it) if it.rejection.is_none() => {
+            let more = Leg { amount_minor: 1, ..*it.legs.first().unwrap() };
+            it.legs
+                .iter_mut()
+                .filter(|leg| leg.holder == Holder::Merchant)
+                .for_each(|leg| leg.amount_minor += 1);
+            it.legs.push(more);
+            did(it.matched.as_mut().map(|matched| matched.balance_minor -= 1))
+        }
+        _ => false,
+    }),
+    ("another amount than was asked", |it, _, _| match &mut it.fact {
+        Fact::Decided(it) if it.rejection.is_none() => {
+            it.amount_minor += 1;
+            true
+        }
+        _ => false,
+    }),
     ("approved without a code", |it, _, _| match &mut it.fact {
         Fact::Decided(it) if it.rejection.is_none() => did(set(&mut it.matched, None)),
         _ => false,
@@ -258,12 +279,17 @@ const TAMPERS: &[(&str, Tamper)] = &[
         }
         _ => false,
     }),
-    ("a code that is expired when it comes", |it, _, _| {
-        let at = it.at;
-        match &mut it.fact {
-            Fact::Registered(it) => did(set(&mut it.expires_at, at)),
-            _ => false,
+    ("a code that was used", |it, _, state| match &mut it.fact {
+        Fact::Decided(it) if it.rejection.is_none_or(Rejection::consumes_code) => {
+            let slot = u16::try_from(it.locator.slot()).unwrap();
+            let Some(matched) = &mut it.matched else { return false };
+            let used = state
+                .codes_at(slot)
+                .iter()
+                .find(|code| code.is_used && code.credential_number == matched.credential_number);
+            did(used.map(|code| matched.code_sequence = code.code_sequence))
         }
+        _ => false,
     }),
     ("a request id that was used", |it, before, _| {
         let used = |entry: &Entry| match (&it.fact, &entry.fact) {
@@ -306,6 +332,10 @@ const TAMPERS: &[(&str, Tamper)] = &[
         Fact::Linked(it) => did(set(&mut it.credential, CredentialId::from_raw([9; 16]))),
         _ => false,
     }),
+    ("a link by an invitation that has expired", |it, _, _| {
+        it.at = it.at.plus_ms(warifu_proto::limits::INVITATION_LIFETIME_MS);
+        matches!(it.fact, Fact::Linked(_))
+    }),
     ("a link by no invitation", |it, _, _| match &mut it.fact {
         Fact::Linked(it) => did(set(&mut it.invitation, InvitationId::from_raw([9; 16]))),
         _ => false,
@@ -329,5 +359,42 @@ fn every_tampering_is_tried() {
     }
     for (times, (how, _)) in tried.iter().zip(TAMPERS) {
         assert!(*times > 0, "{how} was never tried");
+    }
+}
+
+#[test]
+fn an_invitation_links_once() {
+    let mut bench = Bench::new();
+    let account = bench.open(AccountKind::Prepaid, "JPY", 0);
+    bench.link(account, 1);
+    let Some(Entry { fact: Fact::Linked(linked), .. }) = bench.entries.last().cloned() else {
+        panic!()
+    };
+    let credential = CredentialId::from_raw([7; 16]);
+    let keys = bench.vault.seal(credential, &[1; 128]).try_into().unwrap();
+    let again = Entry {
+        partition: PARTITION,
+        sequence: bench.state.sequence() + 1,
+        at: bench.now,
+        fact: Fact::Linked(Linked { credential, keys, ..linked }),
+    };
+    refuses(bench.state, &again, "a second link");
+}
+
+#[test]
+fn everything_can_be_undone_and_cut_anywhere() {
+    let (entries, vault) = (crate::corpus::everything(), vault());
+    let whole = fold(Partition::new(PARTITION), &entries).to_snapshot(&vault);
+    for cut in 0..=entries.len() {
+        let (head, tail) = entries.split_at(cut);
+        let mut state = fold(Partition::new(PARTITION), head);
+        let before = state.to_snapshot(&vault);
+        let mut undo = UndoLog::default();
+        tail.iter().for_each(|entry| state.apply(entry, &vault, &mut undo).unwrap());
+        undo.undo(&mut state, 0);
+        assert!(state.to_snapshot(&vault) == before, "undone to {cut}");
+        let loaded = Partition::from_snapshot(&before, &vault).unwrap();
+        assert!(fold(loaded, tail).to_snapshot(&vault) == whole, "loaded at {cut}");
+        assert!(fold(state, tail).to_snapshot(&vault) == whole, "again from {cut}");
     }
 }

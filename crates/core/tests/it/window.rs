@@ -155,4 +155,8 @@ fn a_slot_remembers_eight_spent_codes_and_every_live_one() {
     bench.register(&terminals[0], &code(1, 99), 101);
     let left: Vec<_> = bench.state.codes_at(1).iter().map(|code| code.credential_number).collect();
     assert_eq!(left, [4, 5, 6, 7, 8, 9, 10, 11, 0], "the oldest four of twelve went");
+    for (number, terminal) in (200..).zip(&terminals).skip(1) {
+        bench.register(terminal, &code(1, number), 101);
+    }
+    assert_eq!(bench.state.codes_at(1).len(), 8 + 12, "live ones take no spent one's place");
 }

@@ -65,34 +65,69 @@ pub(crate) struct AccountOpened {
 #[utoipa::path(post, path = "/admin/v1/accounts", tag = "operator", request_body = AccountWish, responses(
     (status = 201, description = "opened", body = AccountOpened), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
     (status = 409, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn open_account(State(app): State<Arc<App>>, caller: Caller, Strict(wish): Strict<AccountWish>) -> ApiResult<(StatusCode, Json<AccountOpened>)> {
+pub(crate) async fn open_account(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Strict(wish): Strict<AccountWish>,
+) -> ApiResult<(StatusCode, Json<AccountOpened>)> {
     app.check_operator(&caller)?;
     check_text("name", &wish.name, NAME_MAX)?;
     let kind = wish.kind.unwrap_or(app.config.kind);
     let code = wish.currency.unwrap_or(app.config.currency);
-    let unknown = || ApiProblem::new(ProblemCode::Unprocessable, "no such currency: give an ISO 4217 code, or let the registrar add it to the directory");
+    let unknown = || {
+        ApiProblem::new(
+            ProblemCode::Unprocessable,
+            "no such currency: give an ISO 4217 code, or let the registrar add it to the directory",
+        )
+    };
     let currency = app.directory().currency(code).ok_or_else(unknown)?;
     let credit_limit_minor = wish.credit_limit_minor.unwrap_or_default();
     if credit_limit_minor > MINOR_MAX || (kind == AccountKind::Prepaid && credit_limit_minor != 0) {
-        let detail = "credit_limit_minor lies in 0 to 999999999999999 and goes with kind credit only";
+        let detail =
+            "credit_limit_minor lies in 0 to 999999999999999 and goes with kind credit only";
         return Err(ApiProblem::new(ProblemCode::Unprocessable, detail));
     }
     // A repeat must find the partition of the first wish, so the request id chooses it.
     let [chosen, ..] = mac::sha256(&[wish.request_id.as_str().as_bytes()]);
     let partition = chosen % app.config.partitions;
     let account: AccountId = id_in(partition, clock::now(), chance::bytes());
-    let digest = digest(&app, &["account", &wish.name, code.as_str(), &format!("{kind:?}"), &credit_limit_minor.to_string()]);
+    let digest = digest(
+        &app,
+        &[
+            "account",
+            &wish.name,
+            code.as_str(),
+            &format!("{kind:?}"),
+            &credit_limit_minor.to_string(),
+        ],
+    );
     app.texts.put_account_name(account, &wish.name).await.map_err(ApiProblem::internal)?;
     let request = wish.request_id;
-    let command = Command::OpenAccount(OpenAccount { request, digest, account, kind, currency, credit_limit_minor });
+    let command = Command::OpenAccount(OpenAccount {
+        request,
+        digest,
+        account,
+        kind,
+        currency,
+        credit_limit_minor,
+    });
     let state = account_state(app.decide(partition, command, PATIENCE).await?)?;
-    let opened = AccountOpened { account_id: state.account.id, partition: state.partition, kind, currency: code, name: wish.name };
+    let opened = AccountOpened {
+        account_id: state.account.id,
+        partition: state.partition,
+        kind,
+        currency: code,
+        name: wish.name,
+    };
     Ok((StatusCode::CREATED, Json(opened)))
 }
 
 fn digest(app: &App, parts: &[&str]) -> [u8; 16] {
     let text: String = parts.iter().map(|part| format!("{}:{part}\n", part.len())).collect();
-    mac::first_16(mac::hmac_sha256(app.digest_key.as_slice(), &[b"warifu/request/v1\n", text.as_bytes()]))
+    mac::first_16(mac::hmac_sha256(
+        app.digest_key.as_slice(),
+        &[b"warifu/request/v1\n", text.as_bytes()],
+    ))
 }
 
 fn account_state(answer: Answer) -> ApiResult<AccountState> {
@@ -126,12 +161,20 @@ pub(crate) struct ToppedUp {
 #[utoipa::path(post, path = "/admin/v1/accounts/{account_id}/top-ups", tag = "operator", params(("account_id" = String, Path,)), request_body = TopUpWish, responses(
     (status = 201, description = "topped up", body = ToppedUp), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
     (status = 409, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn top_up(State(app): State<Arc<App>>, caller: Caller, Path(account): Path<String>, Strict(wish): Strict<TopUpWish>) -> ApiResult<(StatusCode, Json<ToppedUp>)> {
+pub(crate) async fn top_up(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(account): Path<String>,
+    Strict(wish): Strict<TopUpWish>,
+) -> ApiResult<(StatusCode, Json<ToppedUp>)> {
     app.check_operator(&caller)?;
     let account = AccountId::parse(&account)?;
     let partition = partition_of(account).ok_or_else(no_account)?;
     let amount = wish.amount;
-    let digest = digest(&app, &["top-up", &account.to_string(), &amount.minor().to_string(), amount.currency().as_str()]);
+    let digest = digest(
+        &app,
+        &["top-up", &account.to_string(), &amount.minor().to_string(), amount.currency().as_str()],
+    );
     let command = Command::TopUp(TopUp { request: wish.request_id, digest, account, amount });
     let state = account_state(app.decide(partition, command, PATIENCE).await?)?;
     let balance = Sum { minor: state.account.balance_minor, currency: state.account.currency.code };
@@ -167,19 +210,31 @@ pub(crate) struct Invitation {
 #[utoipa::path(post, path = "/admin/v1/invitations", tag = "operator", request_body = InvitationWish, responses(
     (status = 201, description = "invited", body = Invitation), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
     (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn invite(State(app): State<Arc<App>>, caller: Caller, Strict(wish): Strict<InvitationWish>) -> ApiResult<(StatusCode, Json<Invitation>)> {
+pub(crate) async fn invite(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Strict(wish): Strict<InvitationWish>,
+) -> ApiResult<(StatusCode, Json<Invitation>)> {
     app.check_operator(&caller)?;
     let account = wish.account_id;
     let partition = partition_of(account).ok_or_else(no_account)?;
     let invitation: InvitationId = id_in(partition, clock::now(), chance::bytes());
     let secret = Zeroizing::new(chance::bytes::<32>());
     let command = Command::Invite(Invite { account, invitation, secret: secret.clone() });
-    let Answer::Invited { invitation, expires_at } = app.decide(partition, command, PATIENCE).await? else {
+    let Answer::Invited { invitation, expires_at } =
+        app.decide(partition, command, PATIENCE).await?
+    else {
         return Err(ApiProblem::internal(anyhow::anyhow!("the lane answered something else")));
     };
     let page = format!("{}/wallet", app.config.hub.trim_end_matches('/'));
-    let link = InvitationLink { page, prefix: app.prefix(), invitation, secret, registrar: app.registrar };
-    let invitation = Invitation { invitation_id: invitation, account_id: account, link: link.to_string(), expires_ms: expires_at.as_ms() };
+    let link =
+        InvitationLink { page, prefix: app.prefix(), invitation, secret, registrar: app.registrar };
+    let invitation = Invitation {
+        invitation_id: invitation,
+        account_id: account,
+        link: link.to_string(),
+        expires_ms: expires_at.as_ms(),
+    };
     Ok((StatusCode::CREATED, Json(invitation)))
 }
 
@@ -194,7 +249,8 @@ pub(crate) struct Page {
 impl Page {
     /// The place that a former answer named.
     fn after(&self) -> ApiResult<Option<i64>> {
-        let bad = |_| ApiProblem::new(ProblemCode::Malformed, "after must be `next` of a former answer");
+        let bad =
+            |_| ApiProblem::new(ProblemCode::Malformed, "after must be `next` of a former answer");
         self.after.as_deref().map(|text| text.parse().map_err(bad)).transpose()
     }
 
@@ -206,9 +262,14 @@ impl Page {
 /// Lists accounts, by partition.
 #[utoipa::path(get, path = "/admin/v1/accounts", tag = "operator", params(("after" = Option<String>, Query,), ("limit" = Option<usize>, Query,)), responses(
     (status = 200, description = "some accounts, and where to go on"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 421, body = Problem)))]
-pub(crate) async fn accounts(State(app): State<Arc<App>>, caller: Caller, Query(page): Query<Page>) -> ApiResult<Json<serde_json::Value>> {
+pub(crate) async fn accounts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> ApiResult<Json<serde_json::Value>> {
     app.check_operator(&caller)?;
-    let listed = app.views.accounts(page.after()?, page.limit()).await.map_err(ApiProblem::internal)?;
+    let listed =
+        app.views.accounts(page.after()?, page.limit()).await.map_err(ApiProblem::internal)?;
     let mut accounts = Vec::with_capacity(listed.rows.len());
     for row in listed.rows {
         let name = app.texts.account_name(row.account_id).await.map_err(ApiProblem::internal)?;
@@ -224,9 +285,17 @@ pub(crate) async fn accounts(State(app): State<Arc<App>>, caller: Caller, Query(
 /// Lists payments, newest first.
 #[utoipa::path(get, path = "/admin/v1/payments", tag = "operator", params(("after" = Option<String>, Query,), ("limit" = Option<usize>, Query,)), responses(
     (status = 200, description = "some payments, and where to go on"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 421, body = Problem)))]
-pub(crate) async fn payments(State(app): State<Arc<App>>, caller: Caller, Query(page): Query<Page>) -> ApiResult<Json<serde_json::Value>> {
+pub(crate) async fn payments(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> ApiResult<Json<serde_json::Value>> {
     app.check_operator(&caller)?;
-    let listed = app.views.payments(page.after()?, page.limit(), None).await.map_err(ApiProblem::internal)?;
+    let listed = app
+        .views
+        .payments(page.after()?, page.limit(), None)
+        .await
+        .map_err(ApiProblem::internal)?;
     let directory = app.directory();
     let payments: Vec<_> = listed
         .rows

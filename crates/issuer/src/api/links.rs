@@ -11,7 +11,8 @@ use warifu_proto::id::CredentialId;
 use warifu_proto::limits::{ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
 use warifu_proto::link::unlink_message;
 use warifu_proto::message::{
-    AccountAbout, IssuerAbout, LimitsAbout, LinkAnswer, LinkRequest, LinkedAccount, UnlinkAnswer, UnlinkRequest,
+    AccountAbout, IssuerAbout, LimitsAbout, LinkAnswer, LinkRequest, LinkedAccount, UnlinkAnswer,
+    UnlinkRequest,
 };
 use warifu_proto::problem::{Problem, ProblemCode};
 use warifu_proto::time::Timestamp;
@@ -30,7 +31,11 @@ use crate::engine::{Answer, CredentialState};
     (status = 201, description = "linked", body = LinkAnswer), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, description = "proof_invalid", body = Problem), (status = 404, description = "invitation_unknown", body = Problem),
     (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn link(State(app): State<Arc<App>>, _hub: Caller, Strict(request): Strict<LinkRequest>) -> ApiResult<(StatusCode, Json<LinkAnswer>)> {
+pub(crate) async fn link(
+    State(app): State<Arc<App>>,
+    _hub: Caller,
+    Strict(request): Strict<LinkRequest>,
+) -> ApiResult<(StatusCode, Json<LinkAnswer>)> {
     request.check()?;
     if request.prefix != app.prefix() {
         return Err(ApiProblem::new(ProblemCode::Misdirected, "this issuer has another prefix"));
@@ -38,7 +43,10 @@ pub(crate) async fn link(State(app): State<Arc<App>>, _hub: Caller, Strict(reque
     let partition = partition_of(request.invitation_id).ok_or_else(unknown_invitation)?;
     let credential: CredentialId = id_in(partition, clock::now(), chance::bytes());
     // The label is an erasable text: it is there before the link is.
-    app.texts.put_credential_label(credential, &request.label).await.map_err(ApiProblem::internal)?;
+    app.texts
+        .put_credential_label(credential, &request.label)
+        .await
+        .map_err(ApiProblem::internal)?;
     let command = Command::Link(Link {
         prefix: request.prefix,
         invitation: request.invitation_id,
@@ -75,7 +83,8 @@ async fn answer(app: &App, state: &CredentialState) -> ApiResult<LinkAnswer> {
             key: app.key.thumbprint(),
         },
     };
-    let answer = serde_json::to_vec(&about).map_err(|error| ApiProblem::internal(anyhow::Error::new(error)))?;
+    let answer = serde_json::to_vec(&about)
+        .map_err(|error| ApiProblem::internal(anyhow::Error::new(error)))?;
     let confirmation = state.keys.confirmation(state.id, &answer);
     Ok(LinkAnswer { credential_id: state.id, answer, confirmation })
 }
@@ -96,13 +105,22 @@ pub(crate) async fn unlink(
     let key = app.credential_key(credential).await?;
     let at = Timestamp::from_ms(request.at_ms);
     if !key.key.verifies(&unlink_message(credential, at), &request.signature) {
-        return Err(ApiProblem::new(ProblemCode::SignatureInvalid, "the wish to unlink is not signed by the terminal's key"));
+        return Err(ApiProblem::new(
+            ProblemCode::SignatureInvalid,
+            "the wish to unlink is not signed by the terminal's key",
+        ));
     }
     let now = clock::now();
     if now.since_ms(at).max(at.since_ms(now)) > ISSUED_SKEW_MAX_MS {
-        return Err(ApiProblem::new(ProblemCode::ClockSkew, "at_ms is more than two minutes off").now_ms(now.as_ms()));
+        return Err(ApiProblem::new(ProblemCode::ClockSkew, "at_ms is more than two minutes off")
+            .now_ms(now.as_ms()));
     }
     let partition = partition_of(credential).unwrap_or_default();
-    app.decide(partition, Command::Unlink(Unlink { credential, signed_by: Some(key.xy) }), PATIENCE).await?;
+    app.decide(
+        partition,
+        Command::Unlink(Unlink { credential, signed_by: Some(key.xy) }),
+        PATIENCE,
+    )
+    .await?;
     Ok(Json(UnlinkAnswer { credential_id: credential, status: "unlinked".to_owned() }))
 }

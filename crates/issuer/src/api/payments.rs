@@ -39,16 +39,29 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 409, description = "request_id_conflict", body = Problem),
     (status = 413, body = Problem), (status = 415, body = Problem), (status = 421, description = "the code is another issuer's", body = Problem), (status = 422, body = Problem),
     (status = 429, description = "too_many_misses", body = Problem), (status = 503, description = "not_accepted: nothing was changed", body = Problem)))]
-pub(crate) async fn pay(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap, Strict(request): Strict<PayRequest>) -> ApiResult<Json<Payment>> {
+pub(crate) async fn pay(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Strict(request): Strict<PayRequest>,
+) -> ApiResult<Json<Payment>> {
     let arrived = clock::now();
-    let scanned = request.scanned().map_err(|error| ApiProblem::new(ProblemCode::CodeMalformed, error.to_string()))?;
+    let scanned = request
+        .scanned()
+        .map_err(|error| ApiProblem::new(ProblemCode::CodeMalformed, error.to_string()))?;
     request.check()?;
     let reader = app.reader(&caller)?;
     if !app.prefix().begins(&scanned.code) {
-        return Err(ApiProblem::new(ProblemCode::Misdirected, "the code is another issuer's: find it in the directory by the code's first digits"));
+        return Err(ApiProblem::new(
+            ProblemCode::Misdirected,
+            "the code is another issuer's: find it in the directory by the code's first digits",
+        ));
     }
     if request.capture == Capture::Later {
-        return Err(ApiProblem::new(ProblemCode::Unprocessable, "this issuer does not reserve money yet: send capture now"));
+        return Err(ApiProblem::new(
+            ProblemCode::Unprocessable,
+            "this issuer does not reserve money yet: send capture now",
+        ));
     }
     app.fresh_directory()?;
     app.check_misses(&reader, arrived)?;
@@ -56,7 +69,12 @@ pub(crate) async fn pay(State(app): State<Arc<App>>, caller: Caller, headers: He
     if request.order_id.is_some() || request.description.is_some() {
         // Texts are erasable and stay out of the journal: they are there before the payment is.
         app.texts
-            .put_payment_texts(reader.merchant.common.id, &request.request_id, request.order_id.as_deref(), request.description.as_deref())
+            .put_payment_texts(
+                reader.merchant.common.id,
+                &request.request_id,
+                request.order_id.as_deref(),
+                request.description.as_deref(),
+            )
             .await
             .map_err(ApiProblem::internal)?;
     }
@@ -76,10 +94,13 @@ pub(crate) async fn pay(State(app): State<Arc<App>>, caller: Caller, headers: He
         wait_until: arrived.plus_ms(REGISTRATION_WAIT_MAX_MS.min(deadline_ms / 2)),
         business_day: app.business_day(arrived),
     });
-    let answer = app.decide(locator.partition(), command, Duration::from_millis(deadline_ms)).await?;
+    let answer =
+        app.decide(locator.partition(), command, Duration::from_millis(deadline_ms)).await?;
     let state = payment_state(answer)?;
     // Only a miss of this very request: a repeat of an old one guesses nothing.
-    if state.payment.rejection == Some(Rejection::CodeUnknown) && state.payment.decided_at >= arrived {
+    if state.payment.rejection == Some(Rejection::CodeUnknown)
+        && state.payment.decided_at >= arrived
+    {
         app.count_miss(&reader, arrived);
     }
     render(&app, &state, language(&headers)).map(Json)
@@ -91,7 +112,9 @@ fn digest(app: &App, request: &PayRequest, code: &str) -> [u8; 16] {
         Capture::Now => b"now\n".as_slice(),
         Capture::Later => b"later\n",
     };
-    let text = |text: &Option<String>| text.as_ref().map_or_else(|| "-\n".to_owned(), |text| format!("{}:{text}\n", text.len()));
+    let text = |text: &Option<String>| {
+        text.as_ref().map_or_else(|| "-\n".to_owned(), |text| format!("{}:{text}\n", text.len()))
+    };
     let amount = request.amount.minor().to_be_bytes();
     mac::first_16(mac::hmac_sha256(
         app.digest_key.as_slice(),
@@ -127,7 +150,8 @@ pub(crate) async fn show(
     Query(_wait): Query<Wait>,
 ) -> ApiResult<Json<Payment>> {
     let reader = app.reader(&caller)?;
-    let place = payment_place(app.prefix(), PaymentId::parse(&payment)?).ok_or_else(|| problem(Refused::NotFound))?;
+    let place = payment_place(app.prefix(), PaymentId::parse(&payment)?)
+        .ok_or_else(|| problem(Refused::NotFound))?;
     let state = payment_state(app.ask(place.partition, Ask::Payment(place)).await?)?;
     shown(&app, &reader, &state, &headers)
 }
@@ -146,7 +170,12 @@ pub(crate) struct Find {
 #[utoipa::path(get, path = "/v1/payments", tag = "readers", params(("request_id" = String, Query,), ("route" = String, Query,), ("wait_ms" = Option<u64>, Query,)), responses(
     (status = 200, description = "as it stands", body = Payment), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
     (status = 404, description = "none of this merchant, yet", body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
-pub(crate) async fn find(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap, Query(find): Query<Find>) -> ApiResult<Json<Payment>> {
+pub(crate) async fn find(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(find): Query<Find>,
+) -> ApiResult<Json<Payment>> {
     let reader = app.reader(&caller)?;
     let route = Route::parse(&find.route)?;
     if route.prefix != app.prefix() {
@@ -158,12 +187,19 @@ pub(crate) async fn find(State(app): State<Arc<App>>, caller: Caller, headers: H
         match app.engine.ask(route.partition, ask, crate::app::PATIENCE).await {
             // A payment that still waits for its code is not there yet.
             Err(Refused::NotFound) if clock::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
-            answer => return shown(&app, &reader, &payment_state(answer.map_err(problem)?)?, &headers),
+            answer => {
+                return shown(&app, &reader, &payment_state(answer.map_err(problem)?)?, &headers);
+            }
         }
     }
 }
 
-fn shown(app: &App, reader: &KnownReader, state: &PaymentState, headers: &HeaderMap) -> ApiResult<Json<Payment>> {
+fn shown(
+    app: &App,
+    reader: &KnownReader,
+    state: &PaymentState,
+    headers: &HeaderMap,
+) -> ApiResult<Json<Payment>> {
     if state.payment.merchant != reader.merchant.common.id {
         return Err(problem(Refused::NotFound));
     }
@@ -185,7 +221,10 @@ fn language(headers: &HeaderMap) -> Language {
 fn render(app: &App, state: &PaymentState, language: Language) -> ApiResult<Payment> {
     let payment = &state.payment;
     let place = PaymentPlace { partition: state.partition, first_sequence: payment.first_sequence };
-    let sum = |minor: u64| Sum { minor: i64::try_from(minor).unwrap_or(i64::MAX), currency: payment.currency };
+    let sum = |minor: u64| Sum {
+        minor: i64::try_from(minor).unwrap_or(i64::MAX),
+        currency: payment.currency,
+    };
     Ok(Payment {
         payment_id: payment_id(app.prefix(), place, payment.decided_at),
         request_id: payment.request.clone(),

@@ -46,16 +46,29 @@ fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
         for entry in &frame.entries {
             if let Some(first) = seen.get_mut(usize::from(entry.partition)).filter(|seen| !**seen) {
                 *first = true;
-                places.push(PlaceRow { partition: entry.partition, first_sequence: entry.sequence, position: frame.position });
+                places.push(PlaceRow {
+                    partition: entry.partition,
+                    first_sequence: entry.sequence,
+                    position: frame.position,
+                });
             }
             let decoded = Entry::decode(&entry.bytes)?;
             let (caller, request) = match decoded.fact {
                 Fact::AccountOpened(it) => (OPERATOR, it.request),
                 Fact::ToppedUp(it) => (OPERATOR, it.request),
                 Fact::Decided(it) => (it.merchant, it.request),
-                Fact::Invited(_) | Fact::Linked(_) | Fact::Unlinked(_) | Fact::Registered(_) | Fact::Withdrawn(_) => continue,
+                Fact::Invited(_)
+                | Fact::Linked(_)
+                | Fact::Unlinked(_)
+                | Fact::Registered(_)
+                | Fact::Withdrawn(_) => continue,
             };
-            requests.push(IndexRow { caller, request, partition: entry.partition, sequence: entry.sequence });
+            requests.push(IndexRow {
+                caller,
+                request,
+                partition: entry.partition,
+                sequence: entry.sequence,
+            });
         }
     }
     // In the order of the tables' keys, so that neighbours are written together.
@@ -67,7 +80,10 @@ fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
 }
 
 /// Runs the index until the engine stops.
-pub(crate) fn spawn_index(store: Arc<dyn Store>, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn spawn_index(
+    store: Arc<dyn Store>,
+    shared: Arc<Shared>,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("index".to_owned()).spawn(move || {
         while !shared.stopping.load(Ordering::Acquire) {
             let behind = *shared.committed.borrow() > *shared.indexed.borrow();
@@ -84,23 +100,37 @@ pub(crate) fn spawn_index(store: Arc<dyn Store>, shared: Arc<Shared>) -> std::io
 }
 
 /// Takes snapshots until the engine stops, and a last one at a clean stop. `taken_at` is the position of the former one.
-pub(crate) fn spawn_snapshots(store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, every: u64, mut taken_at: u64) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn spawn_snapshots(
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    shared: Arc<Shared>,
+    every: u64,
+    mut taken_at: u64,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
         loop {
             let is_stopping = shared.stopping.load(Ordering::Acquire);
             let committed = *shared.committed.borrow();
             let is_last = is_stopping && shared.last_snapshot.load(Ordering::Acquire);
-            let is_due = committed.saturating_sub(taken_at) >= every || (is_last && committed > taken_at);
+            let is_due =
+                committed.saturating_sub(taken_at) >= every || (is_last && committed > taken_at);
             if is_due && (is_last || !is_stopping) {
                 let began = Instant::now();
                 let gives_up = || !is_stopping && shared.stopping.load(Ordering::Acquire);
                 match recover::take_snapshots(store.as_ref(), &vault, &gives_up) {
                     Ok(()) => {
                         taken_at = committed;
-                        tracing::info!(position = committed, took_ms = began.elapsed().as_millis(), "took a snapshot of every partition that changed");
+                        tracing::info!(
+                            position = committed,
+                            took_ms = began.elapsed().as_millis(),
+                            "took a snapshot of every partition that changed"
+                        );
                     }
                     Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), "a snapshot could not be taken; trying again in a minute");
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "a snapshot could not be taken; trying again in a minute"
+                        );
                         taken_at = committed.saturating_sub(every / 2);
                     }
                 }

@@ -28,7 +28,10 @@ use warifu_server::clock;
 
 use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
-use super::{AccountState, Answer, Ask, CredentialState, EngineConfig, Job, PaymentState, Refused, Shared, chain};
+use super::{
+    AccountState, Answer, Ask, CredentialState, EngineConfig, Job, PaymentState, Refused, Shared,
+    chain,
+};
 use crate::store::{AppendError, Batch, EntryBytes, Head, Store};
 
 /// How far the wall clock may step against the monotonic one before the lane stops, in milliseconds.
@@ -55,6 +58,8 @@ pub struct Lane {
     answers: Vec<(Reply, Result<Answer, Refused>)>,
     bytes: Writer,
     began: (Instant, Timestamp),
+    /// After a commit of unknown outcome: memory may hold what the journal does not, so nothing is said any more.
+    is_unsure: bool,
 }
 
 /// A partition with what a batch changes about it.
@@ -68,20 +73,43 @@ struct Hot {
 }
 
 impl Lane {
-    pub(crate) fn new(config: EngineConfig, store: Arc<dyn Store>, vault: Arc<Vault>, shared: Arc<Shared>, recovered: Recovered) -> Self {
+    pub(crate) fn new(
+        config: EngineConfig,
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        shared: Arc<Shared>,
+        recovered: Recovered,
+    ) -> Self {
         let mut requests = HashMap::new();
         let mut forgotten = HashMap::new();
         let mut partitions = BTreeMap::new();
         for (number, Folded { state, head, .. }) in recovered.partitions {
-            requests.extend(state.requests().map(|(caller, request)| ((caller, request.clone()), number)));
+            requests.extend(
+                state.requests().map(|(caller, request)| ((caller, request.clone()), number)),
+            );
             for (caller, request) in state.greatest_forgotten() {
                 forget(&mut forgotten, caller, request);
             }
             partitions.insert(number, Hot { state, head, before: None, undo: UndoLog::default() });
         }
         let began = (Instant::now(), clock::now());
-        let (parked, batch, answers, bytes) = (Parking::default(), Batch::default(), Vec::new(), Writer::default());
-        Self { config, store, vault, shared, partitions, requests, forgotten, parked, batch, answers, bytes, began }
+        let (parked, batch, answers, bytes) =
+            (Parking::default(), Batch::default(), Vec::new(), Writer::default());
+        Self {
+            config,
+            store,
+            vault,
+            shared,
+            partitions,
+            requests,
+            forgotten,
+            parked,
+            batch,
+            answers,
+            bytes,
+            began,
+            is_unsure: false,
+        }
     }
 
     pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
@@ -119,6 +147,9 @@ impl Lane {
         if job.deadline <= Instant::now() {
             return refuse(job.reply, "it waited too long; try again in a moment");
         }
+        if self.is_unsure {
+            return refuse(job.reply, "the outcome of a commit is unknown: restart the issuer");
+        }
         match job.ask {
             Ask::Decide(command) => self.decide(job.partition, command, job.reply, now),
             ask => {
@@ -154,10 +185,19 @@ impl Lane {
         let payment = match state.payment(place.first_sequence) {
             Some(payment) => payment.clone(),
             None if place.first_sequence > state.sequence() => return Err(Refused::NotFound),
-            None => old_payment(self.store.as_ref(), place).map_err(|error| broken(&error))?.ok_or(Refused::NotFound)?,
+            None => old_payment(self.store.as_ref(), place)
+                .map_err(|error| broken(&error))?
+                .ok_or(Refused::NotFound)?,
         };
-        let account = payment.credential_number.and_then(|it| state.credential(it)).and_then(|it| state.account(it.account_number));
-        Ok(Answer::Payment(PaymentState { account: account.map(|it| it.id), payment, partition: place.partition }))
+        let account = payment
+            .credential_number
+            .and_then(|it| state.credential(it))
+            .and_then(|it| state.account(it.account_number));
+        Ok(Answer::Payment(PaymentState {
+            account: account.map(|it| it.id),
+            payment,
+            partition: place.partition,
+        }))
     }
 
     /// Where a request was answered, whatever its partition and age.
@@ -171,7 +211,8 @@ impl Lane {
             return None;
         }
         match self.store.find_request(caller, request) {
-            Ok(row) => row.map(|row| PaymentPlace { partition: row.partition, first_sequence: row.sequence }),
+            Ok(row) => row
+                .map(|row| PaymentPlace { partition: row.partition, first_sequence: row.sequence }),
             Err(error) => {
                 // Not knowing whether a request was answered, nothing more may be decided.
                 self.stop("the index can't be read: restart when the disk is well", &error);
@@ -207,7 +248,13 @@ impl Lane {
     }
 
     /// Decides what was never asked before.
-    fn decide_new(&mut self, partition: u8, command: Box<Command>, replies: Vec<Reply>, now: Timestamp) {
+    fn decide_new(
+        &mut self,
+        partition: u8,
+        command: Box<Command>,
+        replies: Vec<Reply>,
+        now: Timestamp,
+    ) {
         let Some(hot) = self.partitions.get_mut(&partition) else {
             return self.answer_all(replies, &Err(Refused::NotFound));
         };
@@ -218,12 +265,18 @@ impl Lane {
                 Command::Pay(pay) => return self.parked.park(Parked { partition, pay, replies }),
                 _ => Err(Refused::NotAccepted("only payments wait")),
             },
-            Ok(Decision::Wait) => Err(Refused::NotAccepted("too many payments wait for their codes; try again in a moment")),
-            Ok(Decision::Repeat { sequence }) => self.payment(PaymentPlace { partition, first_sequence: sequence }),
+            Ok(Decision::Wait) => Err(Refused::NotAccepted(
+                "too many payments wait for their codes; try again in a moment",
+            )),
+            Ok(Decision::Repeat { sequence }) => {
+                self.payment(PaymentPlace { partition, first_sequence: sequence })
+            }
             Ok(Decision::RegisteredBefore { credential_number, registered_at, expires_at }) => {
                 registered(&hot.state, credential_number, registered_at, expires_at)
             }
-            Ok(Decision::LinkedBefore { credential_number }) => credential_state(&hot.state, credential_number),
+            Ok(Decision::LinkedBefore { credential_number }) => {
+                credential_state(&hot.state, credential_number)
+            }
             Ok(Decision::UnlinkedBefore) => Ok(Answer::Unlinked),
             Ok(Decision::LookUp) => Err(Refused::NotAccepted("the index was not asked")),
             Err(refusal) => Err(refused(&hot.state, refusal, &command, now)),
@@ -238,7 +291,12 @@ impl Lane {
     /// Makes the entry, applies it in memory, and puts it into the batch.
     fn write(&mut self, partition: u8, fact: Fact, now: Timestamp) -> Result<Answer, Refused> {
         let hot = self.partitions.get_mut(&partition).ok_or(Refused::NotFound)?;
-        let entry = Entry { partition, sequence: hot.state.sequence() + 1, at: hot.state.time_of_entry(now), fact };
+        let entry = Entry {
+            partition,
+            sequence: hot.state.sequence() + 1,
+            at: hot.state.time_of_entry(now),
+            fact,
+        };
         if let Err(corrupt) = hot.state.apply(&entry, &self.vault, &mut hot.undo) {
             // A decision that does not fit its own state is a fault of the program: write nothing more.
             self.stop("a decision did not fit the state; restart, and report the log", &corrupt);
@@ -247,8 +305,16 @@ impl Lane {
         self.bytes.0.clear();
         entry.encode(&mut self.bytes);
         hot.before.get_or_insert(hot.head);
-        hot.head = Head { partition, sequence: entry.sequence, chain: chain::next(&hot.head.chain, &self.bytes.0) };
-        self.batch.entries.push(EntryBytes { partition, sequence: entry.sequence, bytes: self.bytes.0.clone() });
+        hot.head = Head {
+            partition,
+            sequence: entry.sequence,
+            chain: chain::next(&hot.head.chain, &self.bytes.0),
+        };
+        self.batch.entries.push(EntryBytes {
+            partition,
+            sequence: entry.sequence,
+            bytes: self.bytes.0.clone(),
+        });
         if let Some((caller, request)) = request_of(&entry.fact) {
             self.requests.insert((caller, request.clone()), partition);
         }
@@ -279,7 +345,12 @@ impl Lane {
     }
 
     /// What stands under a request id that was answered before.
-    fn repeat(&self, place: PaymentPlace, digest: [u8; 16], now: Timestamp) -> Result<Answer, Refused> {
+    fn repeat(
+        &self,
+        place: PaymentPlace,
+        digest: [u8; 16],
+        now: Timestamp,
+    ) -> Result<Answer, Refused> {
         let state = &self.partitions.get(&place.partition).ok_or(Refused::NotFound)?.state;
         let conflict = || rule(Refusal::RequestIdConflict, now);
         if let Some(payment) = state.payment(place.first_sequence) {
@@ -289,9 +360,15 @@ impl Lane {
         let entry = self.entry(place)?;
         let (before, account_number) = match &entry.fact {
             Fact::Decided(it) => (it.digest, None),
-            Fact::AccountOpened(it) => (it.digest, state.account_by_id(it.account).map(|(number, _)| number)),
+            Fact::AccountOpened(it) => {
+                (it.digest, state.account_by_id(it.account).map(|(number, _)| number))
+            }
             Fact::ToppedUp(it) => (it.digest, Some(it.account_number)),
-            Fact::Invited(_) | Fact::Linked(_) | Fact::Unlinked(_) | Fact::Registered(_) | Fact::Withdrawn(_) => return Err(Refused::NotFound),
+            Fact::Invited(_)
+            | Fact::Linked(_)
+            | Fact::Unlinked(_)
+            | Fact::Registered(_)
+            | Fact::Withdrawn(_) => return Err(Refused::NotFound),
         };
         if before != digest {
             return Err(conflict());
@@ -304,10 +381,16 @@ impl Lane {
 
     /// An entry by its place: of this very batch, or of the journal.
     fn entry(&self, place: PaymentPlace) -> Result<Entry, Refused> {
-        let in_batch = self.batch.entries.iter().find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
+        let in_batch = self
+            .batch
+            .entries
+            .iter()
+            .find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
         let bytes = match in_batch {
             Some(entry) => entry.bytes.clone(),
-            None => entry_bytes(self.store.as_ref(), place).map_err(|error| broken(&error))?.ok_or(Refused::NotFound)?,
+            None => entry_bytes(self.store.as_ref(), place)
+                .map_err(|error| broken(&error))?
+                .ok_or(Refused::NotFound)?,
         };
         Entry::decode(&bytes).map_err(|error| broken(&error.into()))
     }
@@ -319,13 +402,15 @@ impl Lane {
                 self.batch.before.extend(hot.before.take());
                 self.batch.after.push(hot.head);
             }
-            metrics::histogram!("warifu_batch_entries").record(u32::try_from(self.batch.entries.len()).unwrap_or(u32::MAX));
+            metrics::histogram!("warifu_batch_entries")
+                .record(u32::try_from(self.batch.entries.len()).unwrap_or(u32::MAX));
             match self.store.append(&self.batch) {
                 Ok(position) => self.committed(position),
                 Err(AppendError::NotCommitted(why)) => self.not_committed(&why),
                 Err(AppendError::Unknown(why)) => {
                     // Answer nothing: only the journal can say, and only a restart reads it.
                     self.stop("the outcome of a commit is unknown: restart the issuer", &why);
+                    self.is_unsure = true;
                     self.answers.clear();
                     return self.batch = Batch::default();
                 }
@@ -354,7 +439,11 @@ impl Lane {
 
     /// Nothing was written, for certain: the state goes back, and everybody in the batch is told so.
     fn not_committed(&mut self, why: &str) {
-        tracing::error!(why, entries = self.batch.entries.len(), "a commit was refused; nothing was written and nobody was paid");
+        tracing::error!(
+            why,
+            entries = self.batch.entries.len(),
+            "a commit was refused; nothing was written and nobody was paid"
+        );
         for entry in &self.batch.entries {
             if let Ok(Entry { fact, .. }) = Entry::decode(&entry.bytes)
                 && let Some((caller, request)) = request_of(&fact)
@@ -369,7 +458,8 @@ impl Lane {
         }
         self.batch = Batch::default();
         for (_, answer) in &mut self.answers {
-            *answer = Err(Refused::NotAccepted("the journal can't be written now; see the issuer's log"));
+            *answer =
+                Err(Refused::NotAccepted("the journal can't be written now; see the issuer's log"));
         }
     }
 
@@ -382,7 +472,8 @@ impl Lane {
 
     /// Why nothing may be decided at that time.
     fn trouble(&self, now: Timestamp) -> Option<&'static str> {
-        let stopped = *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stopped =
+            *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if stopped.is_some() {
             return stopped;
         }
@@ -390,14 +481,18 @@ impl Lane {
         let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let expected = at.plus_ms(elapsed);
         if now.since_ms(expected).max(expected.since_ms(now)) > CLOCK_STEP_MAX_MS {
-            self.stop("the clock stepped by more than five minutes: check it and restart the issuer", &now);
+            self.stop(
+                "the clock stepped by more than five minutes: check it and restart the issuer",
+                &now,
+            );
             return Some("the clock stepped");
         }
         None
     }
 
     fn stop(&self, why: &'static str, cause: &dyn std::fmt::Display) {
-        let mut stopped = self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut stopped =
+            self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if stopped.is_none() {
             tracing::error!(%cause, why, "the lane has stopped: nothing more is decided");
             *stopped = Some(why);
@@ -421,9 +516,9 @@ fn broken(error: &anyhow::Error) -> Refused {
 fn refused(state: &Partition, refusal: Refusal, command: &Command, now: Timestamp) -> Refused {
     // A terminal with a wrong clock may believe ours only if it is authenticated.
     let link_key = match (refusal, command) {
-        (Refusal::ClockSkew, Command::Register(it)) => {
-            state.credential_by_id(it.statement.credential).map(|(_, it)| zeroize::Zeroizing::new(it.keys.link_key))
-        }
+        (Refusal::ClockSkew, Command::Register(it)) => state
+            .credential_by_id(it.statement.credential)
+            .map(|(_, it)| zeroize::Zeroizing::new(it.keys.link_key)),
         _ => None,
     };
     Refused::Rule { refusal, now, link_key }
@@ -442,24 +537,42 @@ fn request_of(fact: &Fact) -> Option<(MerchantId, &RequestId)> {
         Fact::AccountOpened(it) => Some((warifu_core::partition::OPERATOR, &it.request)),
         Fact::ToppedUp(it) => Some((warifu_core::partition::OPERATOR, &it.request)),
         Fact::Decided(it) => Some((it.merchant, &it.request)),
-        Fact::Invited(_) | Fact::Linked(_) | Fact::Unlinked(_) | Fact::Registered(_) | Fact::Withdrawn(_) => None,
+        Fact::Invited(_)
+        | Fact::Linked(_)
+        | Fact::Unlinked(_)
+        | Fact::Registered(_)
+        | Fact::Withdrawn(_) => None,
     }
 }
 
 /// The answer to what was just applied.
 fn written(state: &Partition, entry: &Entry, partition: u8) -> Result<Answer, Refused> {
     match &entry.fact {
-        Fact::AccountOpened(it) => account_state(state, state.account_by_id(it.account).ok_or(Refused::NotFound)?.0),
+        Fact::AccountOpened(it) => {
+            account_state(state, state.account_by_id(it.account).ok_or(Refused::NotFound)?.0)
+        }
         Fact::ToppedUp(it) => account_state(state, it.account_number),
-        Fact::Invited(it) => Ok(Answer::Invited { invitation: it.invitation, expires_at: it.expires_at }),
-        Fact::Linked(it) => credential_state(state, state.credential_by_id(it.credential).ok_or(Refused::NotFound)?.0),
+        Fact::Invited(it) => {
+            Ok(Answer::Invited { invitation: it.invitation, expires_at: it.expires_at })
+        }
+        Fact::Linked(it) => credential_state(
+            state,
+            state.credential_by_id(it.credential).ok_or(Refused::NotFound)?.0,
+        ),
         Fact::Unlinked(_) => Ok(Answer::Unlinked),
         Fact::Registered(it) => registered(state, it.credential_number, entry.at, it.expires_at),
         Fact::Withdrawn(it) => registered(state, it.credential_number, entry.at, entry.at),
         Fact::Decided(_) => {
             let payment = state.payment(entry.sequence).ok_or(Refused::NotFound)?.clone();
-            let account = payment.credential_number.and_then(|it| state.credential(it)).and_then(|it| state.account(it.account_number));
-            Ok(Answer::Payment(PaymentState { account: account.map(|it| it.id), payment, partition }))
+            let account = payment
+                .credential_number
+                .and_then(|it| state.credential(it))
+                .and_then(|it| state.account(it.account_number));
+            Ok(Answer::Payment(PaymentState {
+                account: account.map(|it| it.id),
+                payment,
+                partition,
+            }))
         }
     }
 }
@@ -482,22 +595,35 @@ fn credential_state(state: &Partition, number: u32) -> Result<Answer, Refused> {
     })))
 }
 
-fn registered(state: &Partition, credential_number: u32, registered_at: Timestamp, expires_at: Timestamp) -> Result<Answer, Refused> {
+fn registered(
+    state: &Partition,
+    credential_number: u32,
+    registered_at: Timestamp,
+    expires_at: Timestamp,
+) -> Result<Answer, Refused> {
     let credential = state.credential(credential_number).ok_or(Refused::NotFound)?;
-    Ok(Answer::Registered { registered_at, expires_at, link_key: zeroize::Zeroizing::new(credential.keys.link_key) })
+    Ok(Answer::Registered {
+        registered_at,
+        expires_at,
+        link_key: zeroize::Zeroizing::new(credential.keys.link_key),
+    })
 }
 
 /// The bytes of an entry. One that was committed a moment ago may not be in the index yet: then it is near the end.
 fn entry_bytes(store: &dyn Store, place: PaymentPlace) -> anyhow::Result<Option<Vec<u8>>> {
+    // In this order: the index may get there between the two questions.
+    let mut next = store.indexed()? + 1;
     if let Some(bytes) = store.entry(place.partition, place.first_sequence)? {
         return Ok(Some(bytes));
     }
-    let mut next = store.indexed()? + 1;
     loop {
         let frames = store.read(next, 1 << 20)?;
         let Some(last) = frames.last() else { return Ok(None) };
         next = last.last_position() + 1;
-        let found = frames.into_iter().flat_map(|it| it.entries).find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
+        let found = frames
+            .into_iter()
+            .flat_map(|it| it.entries)
+            .find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
         if let Some(entry) = found {
             return Ok(Some(entry.bytes));
         }
@@ -505,7 +631,10 @@ fn entry_bytes(store: &dyn Store, place: PaymentPlace) -> anyhow::Result<Option<
 }
 
 /// A payment out of the journal.
-pub(crate) fn old_payment(store: &dyn Store, place: PaymentPlace) -> anyhow::Result<Option<Payment>> {
+pub(crate) fn old_payment(
+    store: &dyn Store,
+    place: PaymentPlace,
+) -> anyhow::Result<Option<Payment>> {
     let Some(bytes) = entry_bytes(store, place)? else { return Ok(None) };
     Ok(Payment::begun_by(&Entry::decode(&bytes)?))
 }

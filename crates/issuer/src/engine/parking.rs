@@ -43,7 +43,11 @@ impl Parking {
     }
 
     /// The payment that waits under a request id.
-    pub(super) fn of_request(&mut self, merchant: MerchantId, request: &RequestId) -> Option<&mut Parked> {
+    pub(super) fn of_request(
+        &mut self,
+        merchant: MerchantId,
+        request: &RequestId,
+    ) -> Option<&mut Parked> {
         if self.parked.is_empty() {
             return None;
         }

@@ -45,7 +45,11 @@ pub struct Folded {
 impl Folded {
     /// A partition before its first entry.
     pub fn new(store: &dyn Store, number: u8) -> Self {
-        let head = Head { partition: number, sequence: 0, chain: chain::start(&store.journal_id(), number) };
+        let head = Head {
+            partition: number,
+            sequence: 0,
+            chain: chain::start(&store.journal_id(), number),
+        };
         Self { state: Partition::new(number), head, position: 0 }
     }
 
@@ -54,7 +58,9 @@ impl Folded {
         for snapshot in store.snapshots(number)? {
             match Self::of_snapshot(&snapshot, vault) {
                 Ok(folded) => return Ok(folded),
-                Err(error) => tracing::warn!(partition = number, sequence = snapshot.head.sequence, %error, "a snapshot does not hold; trying an older one"),
+                Err(error) => {
+                    tracing::warn!(partition = number, sequence = snapshot.head.sequence, %error, "a snapshot does not hold; trying an older one")
+                }
             }
         }
         Ok(Self::new(store, number))
@@ -63,7 +69,10 @@ impl Folded {
     fn of_snapshot(snapshot: &Snapshot, vault: &Vault) -> anyhow::Result<Self> {
         anyhow::ensure!(sha256(&[&snapshot.body]) == snapshot.hash, "its bytes are damaged");
         let state = Partition::from_snapshot(&snapshot.body, vault)?;
-        anyhow::ensure!(state.sequence() == snapshot.head.sequence && state.number() == snapshot.head.partition, "it is of another moment");
+        anyhow::ensure!(
+            state.sequence() == snapshot.head.sequence && state.number() == snapshot.head.partition,
+            "it is of another moment"
+        );
         Ok(Self { state, head: snapshot.head, position: snapshot.position })
     }
 
@@ -72,17 +81,25 @@ impl Folded {
         let number = self.head.partition;
         let known = self.head.sequence;
         let mut applied = 0;
-        for entry in frame.entries.iter().filter(|it| it.partition == number && it.sequence > known) {
+        for entry in frame.entries.iter().filter(|it| it.partition == number && it.sequence > known)
+        {
             let wrong = || format!("entry {} of partition {number:02}", entry.sequence);
             let decoded = Entry::decode(&entry.bytes).with_context(wrong)?;
             self.state.apply(&decoded, vault, undo)?;
             undo.committed();
             self.state.forget();
-            self.head = Head { partition: number, sequence: entry.sequence, chain: chain::next(&self.head.chain, &entry.bytes) };
+            self.head = Head {
+                partition: number,
+                sequence: entry.sequence,
+                chain: chain::next(&self.head.chain, &entry.bytes),
+            };
             applied += 1;
         }
         if applied > 0 && frame.after.iter().find(|it| it.partition == number) != Some(&self.head) {
-            anyhow::bail!("the chain of partition {number:02} breaks at or before sequence {}: the journal was changed", self.head.sequence);
+            anyhow::bail!(
+                "the chain of partition {number:02} breaks at or before sequence {}: the journal was changed",
+                self.head.sequence
+            );
         }
         self.position = self.position.max(frame.last_position());
         Ok(applied)
@@ -111,7 +128,11 @@ pub fn fold_from_the_beginning(store: &dyn Store, vault: &Vault) -> anyhow::Resu
     continue_to_end(store, vault, partitions)
 }
 
-fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8, Folded>) -> anyhow::Result<Recovered> {
+fn continue_to_end(
+    store: &dyn Store,
+    vault: &Vault,
+    mut partitions: BTreeMap<u8, Folded>,
+) -> anyhow::Result<Recovered> {
     let mut position = partitions.values().map(|it| it.position).min().unwrap_or_default();
     let from = position;
     let mut applied = 0;
@@ -128,7 +149,13 @@ fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8
             }
         }
     }
-    // A snapshot may know of more than the journal has: then the journal has lost its end.
+    // A snapshot may know of more than the journal has: then the journal has lost its end. Where all of them know the
+    // same, no entry was read above: then the journal is asked for the last one.
+    let ends_before = position > 0 && store.read(position, 1)?.is_empty();
+    anyhow::ensure!(
+        !ends_before,
+        "the journal ends before position {position}, which every snapshot covers: the end of the journal is lost"
+    );
     for folded in partitions.values_mut() {
         anyhow::ensure!(
             folded.position <= position,
@@ -146,7 +173,11 @@ fn continue_to_end(store: &dyn Store, vault: &Vault, mut partitions: BTreeMap<u8
 ///
 /// # Errors
 /// As [`recover`], and when the snapshot can't be kept.
-pub fn take_snapshots(store: &dyn Store, vault: &Vault, is_stopping: &dyn Fn() -> bool) -> anyhow::Result<()> {
+pub fn take_snapshots(
+    store: &dyn Store,
+    vault: &Vault,
+    is_stopping: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
     for number in 0..PARTITIONS {
         if is_stopping() {
             break;
@@ -154,12 +185,18 @@ pub fn take_snapshots(store: &dyn Store, vault: &Vault, is_stopping: &dyn Fn() -
         let before = store.snapshots(number)?.into_iter().next().map(|it| it.head.sequence);
         let recovered = recover(store, vault, Some(number))?;
         let Some(folded) = recovered.partitions.get(&number) else { continue };
-        if before == Some(folded.head.sequence) || (before.is_none() && folded.head.sequence == 0) {
+        // An empty partition has a snapshot like any other: without it, every start would read the journal from its first entry.
+        if before == Some(folded.head.sequence) {
             store.extend_snapshot(number, recovered.position)?;
             continue;
         }
         let body = folded.state.to_snapshot(vault);
-        store.put_snapshot(&Snapshot { head: folded.head, position: recovered.position, hash: sha256(&[&body]), body })?;
+        store.put_snapshot(&Snapshot {
+            head: folded.head,
+            position: recovered.position,
+            hash: sha256(&[&body]),
+            body,
+        })?;
     }
     Ok(())
 }

@@ -55,11 +55,31 @@ fn read(position: u64, from: &mut Reader<'_>) -> Result<Frame, LayoutError> {
         let bytes = from.slice(length)?;
         let mut head = Reader(bytes);
         head.u16()?;
-        entries.push(EntryBytes { partition: head.u8()?, sequence: head.u64()?, bytes: bytes.to_vec() });
+        entries.push(EntryBytes {
+            partition: head.u8()?,
+            sequence: head.u64()?,
+            bytes: bytes.to_vec(),
+        });
     }
     from.end()?;
     if entries.is_empty() {
         return Err(LayoutError("a frame without entries"));
+    }
+    // Whoever reads entries goes by the heads: an entry without one would be passed over in silence.
+    let mut last = [0; 256];
+    for entry in &entries {
+        if let Some(last) = last.get_mut(usize::from(entry.partition)) {
+            *last = entry.sequence;
+        }
+    }
+    for head in &after {
+        let last = last.get_mut(usize::from(head.partition)).map(std::mem::take);
+        if last != Some(head.sequence) || head.sequence == 0 {
+            return Err(LayoutError("a frame whose heads are not those of its entries"));
+        }
+    }
+    if last.iter().any(|it| *it != 0) {
+        return Err(LayoutError("a frame with an entry that no head covers"));
     }
     Ok(Frame { position, after, entries })
 }

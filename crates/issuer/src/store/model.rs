@@ -7,7 +7,9 @@ use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
 
 use crate::engine::chain;
-use crate::store::{AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError};
+use crate::store::{
+    AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError,
+};
 
 /// A journal in memory.
 #[derive(Debug)]
@@ -53,7 +55,11 @@ impl Store for ModelStore {
             return Err(AppendError::NotCommitted("the model was told to refuse".to_owned()));
         }
         for before in &batch.before {
-            let empty = Head { partition: before.partition, sequence: 0, chain: chain::start(&self.journal_id, before.partition) };
+            let empty = Head {
+                partition: before.partition,
+                sequence: 0,
+                chain: chain::start(&self.journal_id, before.partition),
+            };
             if inner.heads.get(&before.partition).unwrap_or(&empty) != before {
                 return Err(AppendError::NotCommitted("the journal has other entries".to_owned()));
             }
@@ -71,7 +77,7 @@ impl Store for ModelStore {
         let from = inner.frames.partition_point(|it| it.last_position() < position);
         let mut bytes = 0;
         let frames = inner.frames.get(from..).unwrap_or_default().iter().take_while(|frame| {
-            let is_within = bytes < bytes_max;
+            let is_within = bytes < bytes_max || bytes == 0;
             bytes += frame.entries.iter().map(|it| it.bytes.len()).sum::<usize>();
             is_within
         });
@@ -81,7 +87,9 @@ impl Store for ModelStore {
     fn entry(&self, partition: u8, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let inner = self.lock();
         let mut entries = inner.frames.iter().flat_map(|it| &it.entries);
-        Ok(entries.find(|it| it.partition == partition && it.sequence == sequence).map(|it| it.bytes.clone()))
+        Ok(entries
+            .find(|it| it.partition == partition && it.sequence == sequence)
+            .map(|it| it.bytes.clone()))
     }
 
     fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -95,7 +103,9 @@ impl Store for ModelStore {
     }
 
     fn extend_snapshot(&self, partition: u8, position: u64) -> Result<(), StoreError> {
-        if let Some(newest) = self.lock().snapshots.get_mut(&partition).and_then(|kept| kept.first_mut()) {
+        if let Some(newest) =
+            self.lock().snapshots.get_mut(&partition).and_then(|kept| kept.first_mut())
+        {
             newest.position = position;
         }
         Ok(())
@@ -105,7 +115,12 @@ impl Store for ModelStore {
         Ok(self.lock().snapshots.get(&partition).cloned().unwrap_or_default())
     }
 
-    fn index(&self, requests: &[IndexRow], _places: &[PlaceRow], position: u64) -> Result<(), StoreError> {
+    fn index(
+        &self,
+        requests: &[IndexRow],
+        _places: &[PlaceRow],
+        position: u64,
+    ) -> Result<(), StoreError> {
         let mut inner = self.lock();
         for row in requests {
             inner.requests.entry((row.caller, row.request.clone())).or_insert_with(|| row.clone());
@@ -118,7 +133,11 @@ impl Store for ModelStore {
         Ok(self.lock().indexed)
     }
 
-    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Result<Option<IndexRow>, StoreError> {
+    fn find_request(
+        &self,
+        caller: MerchantId,
+        request: &RequestId,
+    ) -> Result<Option<IndexRow>, StoreError> {
         Ok(self.lock().requests.get(&(caller, request.clone())).cloned())
     }
 }

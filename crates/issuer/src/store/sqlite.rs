@@ -24,7 +24,9 @@ use warifu_server::db::{self, Durability};
 use warifu_server::folder::FolderLock;
 
 use crate::engine::chain;
-use crate::store::{AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError, frame};
+use crate::store::{
+    AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError, frame,
+};
 
 /// The WAL is moved into the database by a background connection when it is larger than this.
 const WAL_CHECKPOINT_BYTES: u64 = 8 << 20;
@@ -77,7 +79,8 @@ impl SqliteStore {
     /// # Errors
     /// When the folder can't be used, is in use, or belongs to another issuer.
     pub fn open(folder: &Path, prefix: Prefix) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let lock = FolderLock::take(folder)?;
         let mut store = Self::open_unlocked(folder, prefix)?;
         store._lock = Some(lock);
@@ -101,7 +104,12 @@ impl SqliteStore {
         let mut store = Self {
             journal_id,
             folder: folder.to_owned(),
-            writer: Mutex::new(Writer { journal, last_position, heads: std::collections::BTreeMap::new(), appends: 0 }),
+            writer: Mutex::new(Writer {
+                journal,
+                last_position,
+                heads: std::collections::BTreeMap::new(),
+                appends: 0,
+            }),
             reader: Mutex::new(db::open(at("journal.db"), Durability::Normal)?),
             index_writer: Mutex::new(index_writer),
             index_reader: Mutex::new(db::open(at("index.db"), Durability::Normal)?),
@@ -139,7 +147,11 @@ impl SqliteStore {
 
     fn append_frame(&self, writer: &mut Writer, batch: &Batch) -> Result<u64, AppendError> {
         for before in &batch.before {
-            let empty = Head { partition: before.partition, sequence: 0, chain: chain::start(&self.journal_id, before.partition) };
+            let empty = Head {
+                partition: before.partition,
+                sequence: 0,
+                chain: chain::start(&self.journal_id, before.partition),
+            };
             if writer.heads.get(&before.partition).unwrap_or(&empty) != before {
                 return Err(AppendError::NotCommitted("the journal has other entries".to_owned()));
             }
@@ -166,10 +178,20 @@ impl SqliteStore {
     fn what_became_of(&self, writer: &Writer, error: &rusqlite::Error) -> AppendError {
         let is_clean = matches!(
             error.sqlite_error_code(),
-            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation | ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::TooBig)
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::ConstraintViolation
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::TooBig
+            )
         );
         match last_position(&writer.journal) {
-            Ok(last) if is_clean && last == writer.last_position => AppendError::NotCommitted(error.to_string()),
+            Ok(last) if is_clean && last == writer.last_position => {
+                AppendError::NotCommitted(error.to_string())
+            }
             Ok(_) | Err(_) => AppendError::Unknown(error.to_string()),
         }
     }
@@ -178,13 +200,22 @@ impl SqliteStore {
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: Option<u32>) {
         let writer = lock(&self.writer);
-        writer.journal.query_row(&format!("PRAGMA max_page_count = {}", pages.unwrap_or(u32::MAX - 1)), [], |_| Ok(())).unwrap();
+        writer
+            .journal
+            .query_row(
+                &format!("PRAGMA max_page_count = {}", pages.unwrap_or(u32::MAX - 1)),
+                [],
+                |_| Ok(()),
+            )
+            .unwrap();
     }
 
     fn end_a_long_wal(&self, writer: &mut Writer) {
         writer.appends += 1;
         if writer.appends.is_multiple_of(64) && wal_bytes(&self.folder) > WAL_RESTART_BYTES {
-            let ended = writer.journal.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+            let ended = writer
+                .journal
+                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
             if let Err(error) = ended {
                 tracing::warn!(%error, "the journal's WAL could not be ended; trying again later");
             }
@@ -206,11 +237,20 @@ fn last_position(journal: &Connection) -> rusqlite::Result<u64> {
 
 /// The journal's id, made with it; and that it is this issuer's.
 fn identity(journal: &Connection, prefix: Prefix) -> anyhow::Result<[u8; 16]> {
-    let meta = |key: &str| journal.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, Vec<u8>>(0)).optional();
+    let meta = |key: &str| {
+        journal
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()
+    };
     let prefix = prefix.to_string();
     let Some(id) = meta("journal_id")? else {
         let id: [u8; 16] = chance::bytes();
-        journal.execute("INSERT INTO meta VALUES ('journal_id', ?1), ('prefix', ?2)", params![id, prefix.as_bytes()])?;
+        journal.execute(
+            "INSERT INTO meta VALUES ('journal_id', ?1), ('prefix', ?2)",
+            params![id, prefix.as_bytes()],
+        )?;
         return Ok(id);
     };
     let found = meta("prefix")?.unwrap_or_default();
@@ -246,12 +286,19 @@ impl Store for SqliteStore {
         let failed = failed("reading the journal");
         let reader = lock(&self.reader);
         // The frame that holds the position may begin before it.
-        let first: u64 = reader
-            .prepare_cached("SELECT position FROM frame WHERE position <= ?1 AND position + entries > ?1 ORDER BY position DESC LIMIT 1")
-            .and_then(|mut it| it.query_row([position], |row| row.get(0)).optional())
-            .map_err(&failed)?
-            .unwrap_or(position);
-        let mut select = reader.prepare_cached("SELECT position, body FROM frame WHERE position >= ?1 ORDER BY position").map_err(&failed)?;
+        // Only the nearest one before it can: a condition on its length in the query would walk through all others.
+        let before: Option<(u64, u64)> = reader
+            .prepare_cached("SELECT position, entries FROM frame WHERE position <= ?1 ORDER BY position DESC LIMIT 1")
+            .and_then(|mut it| it.query_row([position], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+            .map_err(&failed)?;
+        let first = before
+            .filter(|(first, entries)| first + entries > position)
+            .map_or(position, |(first, _)| first);
+        let mut select = reader
+            .prepare_cached(
+                "SELECT position, body FROM frame WHERE position >= ?1 ORDER BY position",
+            )
+            .map_err(&failed)?;
         let mut rows = select.query([first]).map_err(&failed)?;
         let mut frames = Vec::new();
         let mut bytes = 0;
@@ -272,7 +319,9 @@ impl Store for SqliteStore {
         let Some(position) = place else { return Ok(None) };
         let frame = self.read(position, 1)?.into_iter().next();
         let mut entries = frame.into_iter().flat_map(|it| it.entries);
-        Ok(entries.find(|it| it.partition == partition && it.sequence == sequence).map(|it| it.bytes))
+        Ok(entries
+            .find(|it| it.partition == partition && it.sequence == sequence)
+            .map(|it| it.bytes))
     }
 
     fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -320,7 +369,12 @@ impl Store for SqliteStore {
         snapshots.collect::<Result<_, _>>().map_err(&failed)
     }
 
-    fn index(&self, requests: &[IndexRow], places: &[PlaceRow], position: u64) -> Result<(), StoreError> {
+    fn index(
+        &self,
+        requests: &[IndexRow],
+        places: &[PlaceRow],
+        position: u64,
+    ) -> Result<(), StoreError> {
         let failed = failed("writing the index");
         let mut connection = lock(&self.index_writer);
         let transaction = connection.transaction().map_err(&failed)?;
@@ -329,13 +383,22 @@ impl Store for SqliteStore {
                 .prepare_cached("INSERT OR IGNORE INTO request (caller, request, partition, sequence) VALUES (?1, ?2, ?3, ?4)")
                 .map_err(&failed)?;
             for row in requests {
-                insert.execute(params![row.caller.raw(), row.request.as_str(), row.partition, row.sequence]).map_err(&failed)?;
+                insert
+                    .execute(params![
+                        row.caller.raw(),
+                        row.request.as_str(),
+                        row.partition,
+                        row.sequence
+                    ])
+                    .map_err(&failed)?;
             }
             let mut insert = transaction
                 .prepare_cached("INSERT OR IGNORE INTO place (partition, first_sequence, position) VALUES (?1, ?2, ?3)")
                 .map_err(&failed)?;
             for row in places {
-                insert.execute(params![row.partition, row.first_sequence, row.position]).map_err(&failed)?;
+                insert
+                    .execute(params![row.partition, row.first_sequence, row.position])
+                    .map_err(&failed)?;
             }
             transaction.execute("UPDATE cursor SET position = ?1", [position]).map_err(&failed)?;
         }
@@ -348,12 +411,23 @@ impl Store for SqliteStore {
             .map_err(failed("reading how far the index has got"))
     }
 
-    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Result<Option<IndexRow>, StoreError> {
+    fn find_request(
+        &self,
+        caller: MerchantId,
+        request: &RequestId,
+    ) -> Result<Option<IndexRow>, StoreError> {
         lock(&self.index_reader)
-            .prepare_cached("SELECT partition, sequence FROM request WHERE caller = ?1 AND request = ?2")
+            .prepare_cached(
+                "SELECT partition, sequence FROM request WHERE caller = ?1 AND request = ?2",
+            )
             .and_then(|mut it| {
                 it.query_row(params![caller.raw(), request.as_str()], |row| {
-                    Ok(IndexRow { caller, request: request.clone(), partition: row.get(0)?, sequence: row.get(1)? })
+                    Ok(IndexRow {
+                        caller,
+                        request: request.clone(),
+                        partition: row.get(0)?,
+                        sequence: row.get(1)?,
+                    })
                 })
                 .optional()
             })
@@ -373,16 +447,20 @@ impl Checkpoints {
         let connection = db::open(folder.join("journal.db"), Durability::Normal)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (folder, stopped) = (folder.to_owned(), Arc::clone(&stop));
-        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-            while !stopped.load(Ordering::Acquire) {
-                std::thread::park_timeout(Duration::from_millis(200));
-                if wal_bytes(&folder) > WAL_CHECKPOINT_BYTES
-                    && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0))
-                {
-                    tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
+        let thread =
+            std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+                while !stopped.load(Ordering::Acquire) {
+                    std::thread::park_timeout(Duration::from_millis(200));
+                    if wal_bytes(&folder) > WAL_CHECKPOINT_BYTES
+                        && let Err(error) =
+                            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                                row.get::<_, i64>(0)
+                            })
+                    {
+                        tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -91,7 +91,8 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(text: &'a str) -> Option<Self> {
-        (text.len() <= FIELD_MAX_BYTES && text.is_ascii()).then_some(Self { rest: text.trim_matches(' ') })
+        (text.len() <= FIELD_MAX_BYTES && text.is_ascii())
+            .then_some(Self { rest: text.trim_matches(' ') })
     }
 
     fn peek(&self) -> Option<u8> {
@@ -113,7 +114,10 @@ impl<'a> Cursor<'a> {
         self.skip(count).unwrap_or_default()
     }
 
-    fn dictionary(&mut self, mut member: impl FnMut(&mut Self, String) -> Option<()>) -> Option<()> {
+    fn dictionary(
+        &mut self,
+        mut member: impl FnMut(&mut Self, String) -> Option<()>,
+    ) -> Option<()> {
         for _ in 0..MEMBERS_MAX {
             let key = self.key()?;
             self.eat(b'=')?;
@@ -133,7 +137,11 @@ impl<'a> Cursor<'a> {
         if !(first.is_ascii_lowercase() || first == b'*') {
             return None;
         }
-        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.' | b'*');
+        let good = |byte: u8| {
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || matches!(byte, b'_' | b'-' | b'.' | b'*')
+        };
         Some(self.take_while(good).to_owned())
     }
 
@@ -161,7 +169,8 @@ impl<'a> Cursor<'a> {
             self.skip(1)?;
             self.take_while(|byte| byte == b' ');
             let key = self.key()?;
-            let value = if self.eat(b'=').is_some() { self.bare_item()? } else { Value::Boolean(true) };
+            let value =
+                if self.eat(b'=').is_some() { self.bare_item()? } else { Value::Boolean(true) };
             if parameters.len() >= MEMBERS_MAX || find(&parameters, &key).is_some() {
                 return None;
             }
@@ -190,10 +199,13 @@ impl<'a> Cursor<'a> {
             b'-' | b'0'..=b'9' => {
                 let text = self.take_while(|byte| byte == b'-' || byte.is_ascii_digit());
                 // Fifteen digits at most; decimals have no place here.
-                (text.trim_start_matches('-').len() <= 15).then(|| text.parse().ok().map(Value::Integer)).flatten()
+                (text.trim_start_matches('-').len() <= 15)
+                    .then(|| text.parse().ok().map(Value::Integer))
+                    .flatten()
             }
             b'a'..=b'z' | b'A'..=b'Z' | b'*' => {
-                let good = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+                let good =
+                    |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
                 Some(Value::Token(self.take_while(good).to_owned()))
             }
             _ => None,
@@ -204,7 +216,11 @@ impl<'a> Cursor<'a> {
         self.eat(b'"')?;
         let mut text = String::new();
         loop {
-            text.push_str(self.take_while(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'));
+            text.push_str(
+                self.take_while(|byte| {
+                    matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'
+                }),
+            );
             match self.peek()? {
                 b'"' => {
                     self.skip(1)?;

@@ -60,6 +60,8 @@ impl<'e> Exchange<'e> {
                     let session = in_session(edge, &signature);
                     Claim::Signed { signature, session }
                 }
+                // Signatures of others, such as a proxy's own, are none of our business.
+                Err(SignatureError::NoneTagged) => Claim::Unsigned,
                 Err(error) => Claim::Unreadable(error),
             },
             (Some(_), None) => Claim::Unreadable(SignatureError::MalformedSignature),

@@ -67,28 +67,31 @@ impl Copy {
         let failed = failed(folder);
         std::fs::create_dir_all(folder).map_err(&failed)?;
         let path = folder.join("directory.jsonl");
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(&failed)?;
-        let text = std::fs::read(&path).map_err(&failed)?;
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(&failed)?,
+        };
         let mut directory = Directory::new(head.network_id, head.registrar.clone());
-        let (mut counted, mut taken, mut length) = (0_u64, 0_u64, 0_usize);
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            if counted >= head.lines || !line.ends_with(b"\n") {
-                break;
+        let counting = usize::try_from(head.lines).unwrap_or(usize::MAX);
+        let mut good: Vec<&[u8]> = Vec::new();
+        for line in text.split_inclusive(|byte| *byte == b'\n').take(counting) {
+            let entry = line.ends_with(b"\n").then(|| serde_json::from_slice::<Entry>(line).ok());
+            if entry.flatten().is_some_and(|it| directory.take(&it).is_ok()) {
+                good.push(line);
             }
-            counted += 1;
-            length += line.len();
-            let entry = serde_json::from_slice::<Entry>(line).ok();
-            taken += u64::from(entry.is_some_and(|it| directory.take(&it).is_ok()));
         }
-        if taken < head.lines {
-            let missing = head.lines - taken;
+        if good.len() < counting {
+            let missing = counting.saturating_sub(good.len());
             tracing::warn!(missing, "the directory's copy is damaged: the feed is read again");
             head.rewind();
-            head.lines = counted;
+            head.lines = u64::try_from(good.len()).unwrap_or(u64::MAX);
         }
-        let length = u64::try_from(length).unwrap_or(u64::MAX);
-        file.set_len(length).map_err(&failed)?;
-        Ok((Self { folder: folder.to_owned(), lines: file }, directory))
+        let good = good.concat();
+        if good.len() < text.len() {
+            replace(folder, "directory.jsonl", &good).map_err(&failed)?;
+        }
+        let lines = OpenOptions::new().create(true).append(true).open(&path).map_err(&failed)?;
+        Ok((Self { folder: folder.to_owned(), lines }, directory))
     }
 
     /// Appends entries and then says that they count.
@@ -105,17 +108,18 @@ impl Copy {
             head.lines = head.lines.saturating_add(u64::try_from(entries.len()).unwrap_or(0));
         }
         let text = serde_json::to_vec(head).map_err(|it| failed(it.into()))?;
-        let (new, path) =
-            (self.folder.join("directory.head.json.new"), self.folder.join("directory.head.json"));
-        let replace = || {
-            let mut file = File::create(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        replace().map_err(&failed)
+        replace(&self.folder, "directory.head.json", &text).map_err(&failed)
     }
+}
+
+/// Replaces a file as a whole: after a crash there is the old one or the new one.
+fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 fn failed(folder: &Path) -> impl Fn(io::Error) -> FollowError + use<> {

@@ -15,15 +15,18 @@ use axum::http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::HEADER_TIMEOUT;
+use super::{HEADER_TIMEOUT, Stopping};
 
 /// How long, and how much in bytes, is thrown away behind a refused body.
 const LINGER: Duration = Duration::from_secs(3);
 const LINGER_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What service and socket of one connection tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Watched(AtomicU8);
+#[derive(Debug)]
+pub(super) struct Watched {
+    state: AtomicU8,
+    pub(super) stopping: Stopping,
+}
 
 /// A header is awaited or arriving; the clock runs (on a new connection at once, later from its first byte).
 const NEW: u8 = 0;
@@ -37,21 +40,25 @@ const BUSY: u8 = 3;
 const CLOSING: u8 = 4;
 
 impl Watched {
+    pub(super) fn new(stopping: Stopping) -> Self {
+        Self { state: AtomicU8::new(NEW), stopping }
+    }
+
     pub(super) fn request_began(&self) {
-        self.0.store(BUSY, Ordering::Relaxed);
+        self.set(BUSY);
     }
 
     pub(super) fn request_ended(&self, answer: &HeaderMap) {
         let closing = answer.get(header::CONNECTION).is_some_and(|it| it == "close");
-        self.0.store(if closing { CLOSING } else { IDLE }, Ordering::Relaxed);
+        self.set(if closing { CLOSING } else { IDLE });
     }
 
     fn now(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed)
     }
 
     fn set(&self, state: u8) {
-        self.0.store(state, Ordering::Relaxed);
+        self.state.store(state, Ordering::Relaxed);
     }
 }
 

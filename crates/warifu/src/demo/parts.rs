@@ -34,7 +34,8 @@ use crate::terminal::{folder as terminal_folder, link_up};
 use crate::{calls, hub, issuer};
 
 /// What every answer rests on.
-pub(super) const STORE: &str = "SQLite, every commit synced to disk before its answer (WAL, synchronous=FULL)";
+pub(super) const STORE: &str =
+    "SQLite, every commit synced to disk before its answer (WAL, synchronous=FULL)";
 /// How many links there are for others to join with, of each kind.
 const SPARE: usize = 3;
 /// How long a new reader's entry may take to reach an issuer.
@@ -79,7 +80,10 @@ impl DemoNetwork {
         let listen = free_port()?;
         let hub_dir = dir.join("hub");
         let hub_url = format!("http://{listen}");
-        let card = hub::init(&hub::Wish { dir: &hub_dir, network: &network, listen, url: hub_url.clone() }, now)?;
+        let card = hub::init(
+            &hub::Wish { dir: &hub_dir, network: &network, listen, url: hub_url.clone() },
+            now,
+        )?;
         registrar.sign_card(&Card::Hub(card), Standing::ACTIVE_FOR_A_YEAR, now)?;
 
         let mut cards = Vec::new();
@@ -91,16 +95,36 @@ impl DemoNetwork {
             let dir = dir.join(folder);
             let (prefix, currency) = (Prefix::parse(prefix)?, CurrencyCode::parse("JPY")?);
             let (hub, url) = (hub_url.clone(), format!("http://{listen}"));
-            let card = issuer::init(&issuer::Wish { dir: &dir, network: &network, name, prefix, currency, kind, hub, listen, url }, now)?;
+            let card = issuer::init(
+                &issuer::Wish {
+                    dir: &dir,
+                    network: &network,
+                    name,
+                    prefix,
+                    currency,
+                    kind,
+                    hub,
+                    listen,
+                    url,
+                },
+                now,
+            )?;
             registrar.sign_card(&Card::Issuer(card.clone()), Standing::ACTIVE_FOR_A_YEAR, now)?;
             cards.push((dir, card));
         }
         let merchant_dir = dir.join("bakery");
-        let wish = merchant_folder::Wish { dir: &merchant_dir, network: &network, name: "Aoba Bakery", category: "5462", hub: hub_url };
+        let wish = merchant_folder::Wish {
+            dir: &merchant_dir,
+            network: &network,
+            name: "Aoba Bakery",
+            category: "5462",
+            hub: hub_url,
+        };
         let merchant = merchant_folder::init(&wish, now)?;
         registrar.sign_card(&Card::Merchant(merchant.clone()), Standing::ACTIVE_FOR_A_YEAR, now)?;
 
-        let hub = warifu_hub::start(warifu_hub::Config::load(&hub_dir, process_env)?, &hub_dir).await?;
+        let hub =
+            warifu_hub::start(warifu_hub::Config::load(&hub_dir, process_env)?, &hub_dir).await?;
         publish(&registrar, None, out).await?;
         drop(registrar);
         let mut issuers = Vec::new();
@@ -126,7 +150,8 @@ impl DemoNetwork {
         let folder = terminal_folder::Folder::new(&self.dir.join("phone"));
         link_up(&folder, InvitationLink::parse(&invitation)?, "Demo phone", |_| ()).await?;
 
-        let side = Arc::new(merchant_folder::Merchant::open(&self.dir.join("bakery"))?.side().await?);
+        let side =
+            Arc::new(merchant_folder::Merchant::open(&self.dir.join("bakery"))?.side().await?);
         let link = pairing_link(&side).await?;
         let till = reader::Folder::new(&self.dir.join("till"));
         reader::pair_up(&till, link, "Demo till", |_| ()).await?;
@@ -147,14 +172,21 @@ impl DemoNetwork {
     pub(super) async fn first_payment(&self) -> Result<FirstPayment, Failure> {
         let began = Instant::now();
         let mut phone = Driver::open(terminal_folder::Folder::new(&self.dir.join("phone"))).await?;
-        phone.give(Input::Show(warifu_terminal::Wish { lifetime_s: LIFETIME_DEFAULT_S, cap_minor: None }))?;
+        phone.give(Input::Show(warifu_terminal::Wish {
+            lifetime_s: LIFETIME_DEFAULT_S,
+            cap_minor: None,
+        }))?;
         let mut shown: Option<(String, Instant)> = None;
         let (digits, shown_at) = loop {
             let event = tokio::time::timeout(ACK_PATIENCE, phone.next()).await;
             match event.map_err(|_| Failure::unreachable("the code was not acknowledged"))?? {
-                Event::Show(screen) if shown.is_none() => shown = Some((screen.digits.to_string(), Instant::now())),
+                Event::Show(screen) if shown.is_none() => {
+                    shown = Some((screen.digits.to_string(), Instant::now()))
+                }
                 Event::Acked { .. } => {
-                    let (digits, at) = shown.take().ok_or_else(|| Failure::refused("acknowledged before it was shown"))?;
+                    let (digits, at) = shown
+                        .take()
+                        .ok_or_else(|| Failure::refused("acknowledged before it was shown"))?;
                     break (digits, at);
                 }
                 Event::Trouble(trouble) => return Err(Failure::refused(trouble)),
@@ -178,14 +210,26 @@ impl DemoNetwork {
             match outcome {
                 Outcome::Decided(payment) => {
                     let reader_id = till.paired().reader;
-                    return Ok(FirstPayment { payment, reader_id, show_ms, register_ms, pay_ms: ms(paying.elapsed()) });
+                    return Ok(FirstPayment {
+                        payment,
+                        reader_id,
+                        show_ms,
+                        register_ms,
+                        pay_ms: ms(paying.elapsed()),
+                    });
                 }
                 // The till is so new that its entry is still on the way from the hub to the issuer.
-                Outcome::Refused(problem) if problem.code == "key_unknown" && news.elapsed() < NEWS_PATIENCE => {
+                Outcome::Refused(problem)
+                    if problem.code == "key_unknown" && news.elapsed() < NEWS_PATIENCE =>
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                Outcome::Refused(problem) => return Err(Failure::problem(serde_json::to_value(problem).unwrap_or_default())),
-                Outcome::NotTaken | Outcome::Unknown(_) => return Err(Failure::unreachable("the first payment has no outcome")),
+                Outcome::Refused(problem) => {
+                    return Err(Failure::problem(serde_json::to_value(problem).unwrap_or_default()));
+                }
+                Outcome::NotTaken | Outcome::Unknown(_) => {
+                    return Err(Failure::unreachable("the first payment has no outcome"));
+                }
             }
         }
     }
@@ -211,7 +255,8 @@ impl DemoIssuer {
     /// Opens an account with so much to spend, and invites a terminal to it.
     async fn invite(&self, name: &str, minor: u64) -> Result<String, Failure> {
         let prepaid = self.card.name == "Aoba Pay";
-        let request_id = |what: &str| format!("demo-{what}-{:032x}", u128::from_be_bytes(chance::bytes()));
+        let request_id =
+            |what: &str| format!("demo-{what}-{:032x}", u128::from_be_bytes(chance::bytes()));
         let mut wish = json!({ "request_id": request_id("open"), "name": name });
         if !prepaid {
             wish["credit_limit_minor"] = json!(minor);
@@ -223,13 +268,22 @@ impl DemoIssuer {
             let wish = json!({ "request_id": request_id("top-up"), "amount": amount });
             self.post(&format!("/admin/v1/accounts/{account}/top-ups"), &wish).await?;
         }
-        let invitation = self.post("/admin/v1/invitations", &json!({ "account_id": account })).await?;
+        let invitation =
+            self.post("/admin/v1/invitations", &json!({ "account_id": account })).await?;
         Ok(invitation["link"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let peer = Peer { url: self.running.url.clone(), key: self.card.key.clone() };
-        calls::ask(&self.operator, &peer, Method::POST, path, Some(calls::body(body)), calls::DEADLINE).await
+        calls::ask(
+            &self.operator,
+            &peer,
+            Method::POST,
+            path,
+            Some(calls::body(body)),
+            calls::DEADLINE,
+        )
+        .await
     }
 }
 

@@ -28,13 +28,13 @@ pub(super) async fn code(args: &PayArgs, out: &Out) -> Result<Scanned, Failure> 
 
 /// A code is 24 or 333 digits; anything else is nobody's, and nobody is asked.
 pub(super) fn parse(digits: &str) -> Result<Scanned, Failure> {
-    Scanned::parse(digits).map_err(|error| {
+    Scanned::parse(digits).map_err(|_| {
         let code = ProblemCode::CodeMalformed;
         Failure::problem(json!({
             "type": format!("urn:warifu:problem:{}", code.name()),
             "title": code.title(),
             "status": code.status(),
-            "detail": format!("What was read is no payment code: {}.", error.why),
+            "detail": "What was read is something else.",
             "code": code.name(),
             "instance": "",
         }))

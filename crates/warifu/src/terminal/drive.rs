@@ -93,25 +93,36 @@ struct Wires {
     hub_url: String,
     client: Client,
     /// Missing when there is neither a copy nor a hub.
-    directory: Option<Arc<DirectoryFollower>>,
+    directory: Option<DirectoryFollower>,
     /// The last notice that is on disk as seen.
     acknowledged: AtomicU64,
 }
 
 impl Driver {
-    /// Opens a linked folder.
+    /// Opens a linked folder to show codes. The caller holds [`Only::Shows`] where other processes may use the folder.
     pub(crate) async fn open(folder: Folder) -> Result<Self, Failure> {
+        Self::with(folder, Only::Shows).await
+    }
+
+    /// Opens a linked folder to listen only, unless another process does.
+    pub(crate) async fn listening(folder: Folder) -> Result<Option<Self>, Failure> {
+        folder.linked()?;
+        let Some(lock) = folder.only_one(Only::Listens)? else { return Ok(None) };
+        let mut driver = Self::with(folder, Only::Listens).await?;
+        driver.begin_to_listen(lock);
+        Ok(Some(driver))
+    }
+
+    async fn with(folder: Folder, who: Only) -> Result<Self, Failure> {
         let link = folder.linked()?;
         let key = folder.key(&link)?;
         let own = Arc::new(folder.key(&link)?);
-        let directory = folder
-            .directory(&link.hub_url, link.registrar, calls::http()?)
-            .await
-            .ok()
-            .map(Arc::new);
+        let http = calls::http()?;
+        // Without a copy and without the hub: codes are shown all the same.
+        let directory = folder.directory(who, &link.hub_url, link.registrar, http).await.ok();
         let mut tasks = Vec::new();
         if let Some(directory) = &directory {
-            tasks.push(Arc::clone(directory).spawn().abort_handle());
+            tasks.push(directory.spawn().abort_handle());
         }
         let wires = Wires {
             hub_url: link.hub_url.clone(),
@@ -141,10 +152,14 @@ impl Driver {
     /// Listens to notices from now on, unless another process does on this folder.
     pub(crate) fn listen(&mut self) -> Result<bool, Failure> {
         let Some(lock) = self.folder.only_one(Only::Listens)? else { return Ok(false) };
+        self.begin_to_listen(lock);
+        Ok(true)
+    }
+
+    fn begin_to_listen(&mut self, lock: FolderLock) {
         self.listening = Some(lock);
         let task = tokio::spawn(listen(Arc::clone(&self.wires), self.sender.clone()));
         self.tasks.push(task.abort_handle());
-        Ok(true)
     }
 
     /// Gives the machine an input, and does what it wants.
@@ -240,7 +255,7 @@ async fn send(
     sequence: u32,
     request: CodeRequest,
 ) {
-    let Some(peer) = wires.directory.as_deref().and_then(|it| hub(it, &wires.hub_url)) else {
+    let Some(peer) = wires.directory.as_ref().and_then(|it| hub(it, &wires.hub_url)) else {
         return;
     };
     let body = Some(calls::body(&request));
@@ -291,7 +306,7 @@ enum Heard {
 }
 
 async fn listen_once(wires: &Wires, inbox: &mpsc::Sender<Incoming>) -> Heard {
-    let Some(peer) = wires.directory.as_deref().and_then(|it| hub(it, &wires.hub_url)) else {
+    let Some(peer) = wires.directory.as_ref().and_then(|it| hub(it, &wires.hub_url)) else {
         return Heard::Nothing;
     };
     let last = wires.acknowledged.load(Ordering::Relaxed);

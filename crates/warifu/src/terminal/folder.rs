@@ -149,15 +149,21 @@ impl Folder {
         }
     }
 
-    /// The checked copy of the directory; asks the hub only when there is none yet.
+    /// The checked copy of the directory; asks the hub only when there is none yet. One for each process that may
+    /// run on the folder, because a copy has one writer.
     pub(crate) async fn directory(
         &self,
+        who: Only,
         hub_url: &str,
         registrar: Thumbprint,
         http: reqwest::Client,
     ) -> Result<DirectoryFollower, FollowError> {
+        let copy = match who {
+            Only::Shows => "directory",
+            Only::Listens => "directory-listening",
+        };
         let parts = FollowParts {
-            folder: self.dir.join("directory"),
+            folder: self.dir.join(copy),
             hub_url: hub_url.to_owned(),
             view: View::Issuers,
             registrar,
@@ -183,15 +189,24 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
 
 /// Says why there is no directory, for readers and terminals.
 pub(crate) fn no_directory(error: &FollowError) -> Failure {
-    let failure = match error {
-        FollowError::WrongRegistrar => Failure::refused("the hub belongs to another network")
-            .next("ask who gave you the link: it names a registrar that this hub does not follow"),
-        FollowError::Call(_) => {
-            return Failure::unreachable("the hub gives no directory")
-                .because(error)
-                .next("is the hub running, and is its address right?");
+    match error {
+        FollowError::WrongRegistrar | FollowError::WrongNetwork => {
+            Failure::refused("the hub belongs to another network").because(error).next(
+                "ask who gave you the link: it names a registrar that this hub does not follow",
+            )
         }
-        _ => Failure::usage("the directory can't be used"),
-    };
-    failure.because(error)
+        FollowError::HubUnknown => {
+            Failure::refused("the hub is not of this network").because(error).next(
+                "ask the registrar: `warifu registrar add hub …`, then `warifu registrar publish`",
+            )
+        }
+        FollowError::Call(_) | FollowError::NoPage(_) | FollowError::Chain => {
+            Failure::unreachable("the hub gives no directory")
+                .because(error)
+                .next("is the hub running, and is its address right?")
+        }
+        FollowError::Io(..) | FollowError::OtherCopy(_) => {
+            Failure::usage("the directory can't be used").because(error)
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub(crate) async fn link_up(
     let hub_url = linking.hub_url();
 
     let directory = folder
-        .directory(hub_url, registrar, calls::http()?)
+        .directory(Only::Shows, hub_url, registrar, calls::http()?)
         .await
         .map_err(|error| no_directory(&error))?;
     directory.refresh_once().await.map_err(|error| no_directory(&error))?;

@@ -25,7 +25,7 @@ pub(super) async fn run(dir: &Path, out: &Out) -> Result<(), Failure> {
     };
     let key = Arc::new(folder.key(&link)?);
     let directory = folder
-        .directory(&link.hub_url, link.registrar, calls::http()?)
+        .directory(Only::Shows, &link.hub_url, link.registrar, calls::http()?)
         .await
         .map_err(|error| no_directory(&error))?;
     let peer = hub(&directory, &link.hub_url).ok_or_else(|| {

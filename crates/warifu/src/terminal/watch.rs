@@ -10,14 +10,13 @@ use crate::{paths, stop};
 
 pub(super) async fn run(args: &WatchArgs, out: &Out) -> Result<(), Failure> {
     let folder = Folder::new(&args.folder.dir);
-    let mut driver = Driver::open(folder).await?;
-    if !driver.listen()? {
+    let Some(mut driver) = Driver::listening(folder).await? else {
         let dir = paths::shown(&args.folder.dir);
         return Err(Failure::usage(format_args!(
             "another warifu tells the notices of {dir} already"
         ))
         .next("end `warifu terminal show` or `watch` on this folder first"));
-    }
+    };
     let account = &driver.link().account.name;
     out.progress(format_args!("waiting for notices to {account}; Ctrl-C ends"));
     let stop = stop::wished();

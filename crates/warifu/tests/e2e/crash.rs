@@ -64,7 +64,11 @@ async fn every_answered_payment_survives_and_none_happens_twice() {
         let again = payment(&till.pay(&sale.body).await.unwrap());
         assert_eq!((first.payment_id, first.status), (again.payment_id, again.status));
         if let Some((id, status)) = &sale.answered {
-            assert_eq!((&first.payment_id.to_string(), &first.status), (id, status), "an answered payment was lost");
+            assert_eq!(
+                (&first.payment_id.to_string(), &first.status),
+                (id, status),
+                "an answered payment was lost"
+            );
         }
         if first.status == PaymentStatus::Approved {
             assert!(approved.insert(first.payment_id, sale.body["code"].clone()).is_none());
@@ -78,7 +82,12 @@ async fn every_answered_payment_survives_and_none_happens_twice() {
 }
 
 /// Registers and pays until nobody answers any more.
-async fn storm(mut phone: Phone, at: usize, till: Arc<Till>, answered: Arc<AtomicU64>) -> Vec<Sale> {
+async fn storm(
+    mut phone: Phone,
+    at: usize,
+    till: Arc<Till>,
+    answered: Arc<AtomicU64>,
+) -> Vec<Sale> {
     let mut sales = Vec::new();
     for number in 0..PAYMENTS_EACH {
         let (code, _, body) = phone.make(300);
@@ -87,7 +96,8 @@ async fn storm(mut phone: Phone, at: usize, till: Arc<Till>, answered: Arc<Atomi
         }
         let body = wish(&format!("storm-{at}-{number}"), &code, YEN);
         let answer = till.pay(&body).await;
-        let answered_with = answer.ok().map(|it| payment(&it)).map(|it| (it.payment_id.to_string(), it.status));
+        let answered_with =
+            answer.ok().map(|it| payment(&it)).map(|it| (it.payment_id.to_string(), it.status));
         let ended = answered_with.is_none();
         sales.push(Sale { body, answered: answered_with });
         if ended {
@@ -102,11 +112,15 @@ async fn storm(mut phone: Phone, at: usize, till: Arc<Till>, answered: Arc<Atomi
 fn check_books(net: &Network, approved: u64) {
     let folder = net.path().join("aoba");
     let vault = Vault::new(*keyfile::read_secret(folder.join("vault.key")).unwrap());
-    let store = SqliteStore::open(&folder.join("data"), Prefix::parse("71000001").unwrap()).unwrap();
+    let store =
+        SqliteStore::open(&folder.join("data"), Prefix::parse("71000001").unwrap()).unwrap();
     let folded = fold_from_the_beginning(&store, &vault).unwrap();
     let mut owed = 0;
     for partition in folded.partitions.values() {
-        assert!(partition.state.imbalance().values().all(|sum| *sum == 0), "debits and credits differ");
+        assert!(
+            partition.state.imbalance().values().all(|sum| *sum == 0),
+            "debits and credits differ"
+        );
         owed += partition.state.merchant_balances().map(|(_, _, minor)| minor).sum::<i128>();
         assert!(partition.state.accounts().iter().all(|it| it.balance_minor >= it.floor_minor));
     }

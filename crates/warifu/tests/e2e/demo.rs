@@ -14,7 +14,10 @@ fn a_first_payment_is_approved_and_others_can_join() {
     assert!(demo["merchant_id"].as_str().unwrap().starts_with("mer_"));
     assert!(demo["hub"]["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     let issuers = demo["issuers"].as_array().unwrap();
-    assert_eq!(issuers.iter().map(|it| it["prefix"].as_str().unwrap()).collect::<Vec<_>>(), ["71000001", "71000002"]);
+    assert_eq!(
+        issuers.iter().map(|it| it["prefix"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["71000001", "71000002"]
+    );
     for timing in ["show", "register", "pay"] {
         assert!(demo["timings_ms"][timing].as_f64().unwrap() > 0.0);
     }

@@ -27,16 +27,30 @@ fn the_operating_guide_makes_a_network_that_pays() {
     let file = dir.path().join("guide.sh");
     // The guide's ports are free on an operator's machine; here another test may have them.
     let ports = free_ports();
-    let script = script(guide).replace("7001", &ports[0]).replace("7101", &ports[1]).replace("7102", &ports[2]);
+    let script = script(guide)
+        .replace("7001", &ports[0])
+        .replace("7101", &ports[1])
+        .replace("7102", &ports[2]);
     let ends = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n";
-    std::fs::File::create(&file).unwrap().write_all(format!("set -eux\n{ends}{script}").as_bytes()).unwrap();
-    let output = Command::new("bash").arg(&file).current_dir(dir.path()).env("PATH", path).env_remove("RUST_LOG").output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    std::fs::File::create(&file)
+        .unwrap()
+        .write_all(format!("set -eux\n{ends}{script}").as_bytes())
+        .unwrap();
+    let output = Command::new("bash")
+        .arg(&file)
+        .current_dir(dir.path())
+        .env("PATH", path)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.contains("approved: 1200 JPY"), "{stdout}\n{stderr}");
 }
 
 fn free_ports() -> Vec<String> {
-    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let listeners: Vec<_> =
+        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     listeners.iter().map(|it| it.local_addr().unwrap().port().to_string()).collect()
 }

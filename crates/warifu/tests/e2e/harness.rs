@@ -27,7 +27,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Runs the program; exit code, standard output and standard error.
 pub(crate) fn warifu(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_warifu")).args(args).current_dir(dir).env_remove("RUST_LOG").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_warifu"))
+        .args(args)
+        .current_dir(dir)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
@@ -52,7 +57,13 @@ impl Process {
 
     /// As an operator would; waits until it has ended.
     pub(crate) fn stop(&mut self) -> i32 {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &self.0.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.0.wait().unwrap().code().unwrap_or(-1)
     }
 }
@@ -90,21 +101,51 @@ impl Network {
         json_of(at, &["registrar", "init"]);
         json_of(at, &[&["hub", "init", "--listen", &hub_at], network.as_slice()].concat());
         json_of(at, &["registrar", "add", "hub", "hub/hub.card.json"]);
-        let issuer = ["issuer", "init", "--dir", "aoba", "--name", "Aoba Pay", "--prefix", "71000001", "--currency", "JPY", "--kind", "prepaid", "--hub", &hub_url, "--listen", &issuer_at];
+        let issuer = [
+            "issuer",
+            "init",
+            "--dir",
+            "aoba",
+            "--name",
+            "Aoba Pay",
+            "--prefix",
+            "71000001",
+            "--currency",
+            "JPY",
+            "--kind",
+            "prepaid",
+            "--hub",
+            &hub_url,
+            "--listen",
+            &issuer_at,
+        ];
         json_of(at, &[issuer.as_slice(), &network].concat());
-        let merchant = ["merchant", "init", "--dir", "bakery", "--name", "Aoba Bakery", "--category", "5462", "--hub", &hub_url];
+        let merchant = [
+            "merchant",
+            "init",
+            "--dir",
+            "bakery",
+            "--name",
+            "Aoba Bakery",
+            "--category",
+            "5462",
+            "--hub",
+            &hub_url,
+        ];
         json_of(at, &[merchant.as_slice(), &network].concat());
         let hub = serve(at, "hub", "hub", &hub_url);
         json_of(at, &["registrar", "add", "issuer", "aoba/issuer.card.json"]);
         json_of(at, &["registrar", "add", "merchant", "bakery/merchant.card.json"]);
         let issuer = serve(at, "issuer", "aoba", &issuer_url);
         let peer = |url: String, card: &str| {
-            let card: Value = serde_json::from_str(&std::fs::read_to_string(at.join(card)).unwrap()).unwrap();
+            let card: Value =
+                serde_json::from_str(&std::fs::read_to_string(at.join(card)).unwrap()).unwrap();
             Peer { url, key: serde_json::from_value::<PublicKey>(card["key"].clone()).unwrap() }
         };
         let hub_peer = peer(hub_url, "hub/hub.card.json");
         let issuer_peer = peer(issuer_url, "aoba/issuer.card.json");
-        let net = Self { hub, issuer, hub_peer, issuer_peer, http: http_client(None).unwrap(), dir };
+        let net =
+            Self { hub, issuer, hub_peer, issuer_peer, http: http_client(None).unwrap(), dir };
         net.pair("till");
         net
     }
@@ -137,9 +178,13 @@ impl Network {
 
     /// Opens an account with so much money and invites a terminal; account id and link.
     pub(crate) fn invite(&self, yen: u64) -> (String, String) {
-        let account = json_of(self.path(), &["issuer", "account", "open", "--dir", "aoba", "--name", "Hana"]);
+        let account =
+            json_of(self.path(), &["issuer", "account", "open", "--dir", "aoba", "--name", "Hana"]);
         let account = account["account_id"].as_str().unwrap().to_owned();
-        json_of(self.path(), &["issuer", "account", "top-up", &account, &yen.to_string(), "--dir", "aoba"]);
+        json_of(
+            self.path(),
+            &["issuer", "account", "top-up", &account, &yen.to_string(), "--dir", "aoba"],
+        );
         let link = json_of(self.path(), &["issuer", "invite", &account, "--dir", "aoba"]);
         (account, link["link"].as_str().unwrap().to_owned())
     }
@@ -147,9 +192,13 @@ impl Network {
     /// The till's key, for calls from inside of the test.
     pub(crate) fn till(&self) -> Till {
         let file = |it: &PathBuf| it.extension().is_some_and(|it| it == "key");
-        let mut files = std::fs::read_dir(self.path().join("till")).unwrap().map(|it| it.unwrap().path());
+        let mut files =
+            std::fs::read_dir(self.path().join("till")).unwrap().map(|it| it.unwrap().path());
         let key = keyfile::read(files.find(file).unwrap()).unwrap();
-        Till { client: Client::new(Arc::new(key), self.http.clone()), issuer: self.issuer_peer.clone() }
+        Till {
+            client: Client::new(Arc::new(key), self.http.clone()),
+            issuer: self.issuer_peer.clone(),
+        }
     }
 
     /// Waits until the issuer takes calls of the till: its directory entry has arrived.
@@ -163,15 +212,28 @@ impl Network {
 }
 
 fn serve(dir: &Path, role: &str, folder: &str, url: &str) -> Process {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{folder}.log"))).unwrap();
-    let server = Command::new(env!("CARGO_BIN_EXE_warifu")).args([role, "serve", "--dir", folder]).current_dir(dir).stderr(log).spawn().unwrap();
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join(format!("{folder}.log")))
+        .unwrap();
+    let server = Command::new(env!("CARGO_BIN_EXE_warifu"))
+        .args([role, "serve", "--dir", folder])
+        .current_dir(dir)
+        .stderr(log)
+        .spawn()
+        .unwrap();
     let mut server = Process(server);
     let address = url.trim_start_matches("http://").to_owned();
     let until = Instant::now() + PATIENCE;
     while std::net::TcpStream::connect(&address).is_err() {
         let ended = server.0.try_wait().unwrap();
         let log = || std::fs::read_to_string(dir.join(format!("{folder}.log"))).unwrap();
-        assert!(ended.is_none() && Instant::now() < until, "the {role} does not come up\n{}", log());
+        assert!(
+            ended.is_none() && Instant::now() < until,
+            "the {role} does not come up\n{}",
+            log()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     server
@@ -186,7 +248,16 @@ pub(crate) struct Till {
 impl Till {
     pub(crate) async fn pay(&self, body: &Value) -> Result<Answer, CallError> {
         let body = serde_json::to_vec(body).unwrap();
-        self.client.call(&self.issuer, Method::POST, "/v1/payments", Some(body), DEADLINE, HeaderMap::new()).await
+        self.client
+            .call(
+                &self.issuer,
+                Method::POST,
+                "/v1/payments",
+                Some(body),
+                DEADLINE,
+                HeaderMap::new(),
+            )
+            .await
     }
 
     pub(crate) async fn ask(&self, request_id: &str, route: &str) -> Result<Answer, CallError> {
@@ -226,7 +297,17 @@ impl Phone {
         let proof = keys.proof(invitation.prefix, invitation.invitation, key.thumbprint());
         let body = json!({ "prefix": invitation.prefix, "invitation_id": invitation.invitation, "key": key.public(), "label": "Phone", "proof": base64url::encode(proof) });
         let body = serde_json::to_vec(&body).unwrap();
-        let answer = client.call_signed_by_key(&net.hub_peer, Method::POST, "/v1/links", Some(body), DEADLINE, HeaderMap::new()).await.unwrap();
+        let answer = client
+            .call_signed_by_key(
+                &net.hub_peer,
+                Method::POST,
+                "/v1/links",
+                Some(body),
+                DEADLINE,
+                HeaderMap::new(),
+            )
+            .await
+            .unwrap();
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
         let answer: LinkAnswer = answer.json().unwrap();
         assert_eq!(keys.confirmation(answer.credential_id, &answer.answer), answer.confirmation);
@@ -257,7 +338,9 @@ impl Phone {
 
     pub(crate) async fn send(&self, to: &Peer, body: &Value) -> Result<Answer, CallError> {
         let body = serde_json::to_vec(body).unwrap();
-        self.client.call_unsigned(to, Method::POST, "/v1/codes", Some(body), DEADLINE, HeaderMap::new()).await
+        self.client
+            .call_unsigned(to, Method::POST, "/v1/codes", Some(body), DEADLINE, HeaderMap::new())
+            .await
     }
 
     /// Registers a new code and checks the acknowledgement.
@@ -267,7 +350,15 @@ impl Phone {
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
         let answer: CodeAnswer = answer.json().unwrap();
         let at = warifu_proto::time::Timestamp::from_ms;
-        assert_eq!(registered_ack(&self.keys.link_key, &statement.digest(), at(answer.expires_ms), at(answer.now_ms)), answer.ack);
+        assert_eq!(
+            registered_ack(
+                &self.keys.link_key,
+                &statement.digest(),
+                at(answer.expires_ms),
+                at(answer.now_ms)
+            ),
+            answer.ack
+        );
         assert_ne!(mac::sha256(&[&answer.ack]), [0; 32]);
         code
     }

@@ -4,12 +4,14 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use warifu_proto::message::PaymentStatus;
-use warifu_server::client::Client;
 use warifu_server::chance;
+use warifu_server::client::Client;
 
 use crate::harness::{DEADLINE, Network, Phone, Till, payment, warifu, wish};
 
-async fn code_of(answer: Result<warifu_server::client::Answer, warifu_server::client::CallError>) -> String {
+async fn code_of(
+    answer: Result<warifu_server::client::Answer, warifu_server::client::CallError>,
+) -> String {
     let answer = answer.unwrap();
     let problem: Value = answer.json().unwrap();
     assert_eq!(problem["status"], answer.status.as_u16());
@@ -34,7 +36,8 @@ async fn codes_that_can_not_pay() {
     let last = if altered.pop() == Some('0') { '1' } else { '0' };
     altered.push(last);
     assert_eq!(rejection(&till, &wish("altered", &altered, 1)).await, "code_unknown");
-    let (other, unknown) = (payment(&till.pay(&wish("paid", &code, 100)).await.unwrap()), "710000010412345678901234");
+    let (other, unknown) =
+        (payment(&till.pay(&wish("paid", &code, 100)).await.unwrap()), "710000010412345678901234");
     assert_eq!(other.status, PaymentStatus::Approved);
     assert_eq!(rejection(&till, &wish("used", &code, 100)).await, "code_used");
     assert_eq!(rejection(&till, &wish("unknown", unknown, 100)).await, "code_unknown");
@@ -84,7 +87,10 @@ async fn requests_that_are_not_taken() {
         (with("amount", json!({ "minor": 0, "currency": "JPY" })), "malformed"),
         (with("amount", json!({ "minor": -1, "currency": "JPY" })), "malformed"),
         (with("amount", json!({ "minor": 1.0, "currency": "JPY" })), "malformed"),
-        (with("amount", json!({ "minor": 1_000_000_000_000_000_u64, "currency": "JPY" })), "malformed"),
+        (
+            with("amount", json!({ "minor": 1_000_000_000_000_000_u64, "currency": "JPY" })),
+            "malformed",
+        ),
         (with("amount", json!({ "minor": 1, "currency": "yen" })), "malformed"),
         (with("extra", json!(1)), "malformed"),
         (with("request_id", json!("a b")), "malformed"),
@@ -97,40 +103,72 @@ async fn requests_that_are_not_taken() {
         assert_eq!(code_of(till.pay(&body).await).await, problem, "{body}");
     }
     let call = |client: &Client, body: Vec<u8>, headers: HeaderMap| {
-        let (client, issuer) = (Client::new(std::sync::Arc::clone(client.identity()), net.http.clone()), issuer.clone());
-        async move { client.call(&issuer, Method::POST, "/v1/payments", Some(body), DEADLINE, headers).await }
+        let (client, issuer) = (
+            Client::new(std::sync::Arc::clone(client.identity()), net.http.clone()),
+            issuer.clone(),
+        );
+        async move {
+            client.call(&issuer, Method::POST, "/v1/payments", Some(body), DEADLINE, headers).await
+        }
     };
     let none = HeaderMap::new;
     assert_eq!(code_of(call(&till.client, b"{\"a\":".to_vec(), none()).await).await, "malformed");
-    assert_eq!(code_of(call(&till.client, "[".repeat(10_000).into_bytes(), none()).await).await, "malformed");
+    assert_eq!(
+        code_of(call(&till.client, "[".repeat(10_000).into_bytes(), none()).await).await,
+        "malformed"
+    );
     let doubled = serde_json::to_string(&good).unwrap().replacen('{', "{\"capture\":\"now\",", 1);
     assert_eq!(code_of(call(&till.client, doubled.into_bytes(), none()).await).await, "malformed");
     assert_eq!(code_of(call(&till.client, vec![b' '; 10 << 20], none()).await).await, "too_large");
 
-    let stranger = Till { client: Client::new(std::sync::Arc::new(chance::key()), net.http.clone()), issuer: issuer.clone() };
+    let stranger = Till {
+        client: Client::new(std::sync::Arc::new(chance::key()), net.http.clone()),
+        issuer: issuer.clone(),
+    };
     assert_eq!(code_of(stranger.pay(&good).await).await, "key_unknown");
-    let unsigned = stranger.client.call_unsigned(&issuer, Method::POST, "/v1/payments", Some(serde_json::to_vec(&good).unwrap()), DEADLINE, none()).await;
+    let unsigned = stranger
+        .client
+        .call_unsigned(
+            &issuer,
+            Method::POST,
+            "/v1/payments",
+            Some(serde_json::to_vec(&good).unwrap()),
+            DEADLINE,
+            none(),
+        )
+        .await;
     assert_eq!(code_of(unsigned).await, "unsigned");
-    let admin = till.client.call(&issuer, Method::GET, "/admin/v1/accounts", None, DEADLINE, none()).await;
+    let admin =
+        till.client.call(&issuer, Method::GET, "/admin/v1/accounts", None, DEADLINE, none()).await;
     assert_eq!(code_of(admin).await, "forbidden");
-    let nowhere = till.client.call(&issuer, Method::GET, "/v1/nothing", None, DEADLINE, none()).await;
+    let nowhere =
+        till.client.call(&issuer, Method::GET, "/v1/nothing", None, DEADLINE, none()).await;
     assert_eq!(code_of(nowhere).await, "not_found");
 
     // Registrations: altered, by another key, repeated, for somebody else.
     let (_, _, body) = phone.make(60);
-    let mut bytes = warifu_proto::base64url::decode(body["registration"].as_str().unwrap()).unwrap();
+    let mut bytes =
+        warifu_proto::base64url::decode(body["registration"].as_str().unwrap()).unwrap();
     bytes[40] ^= 1;
     let altered = json!({ "registration": warifu_proto::base64url::encode(bytes) });
     assert_eq!(code_of(phone.send(&issuer, &altered).await).await, "signature_invalid");
-    let (first, second) = (phone.send(&issuer, &body).await.unwrap(), phone.send(&issuer, &body).await.unwrap());
-    assert_eq!((first.status.as_u16(), &first.body), (201, &second.body), "the same statement gets the same answer");
+    let (first, second) =
+        (phone.send(&issuer, &body).await.unwrap(), phone.send(&issuer, &body).await.unwrap());
+    assert_eq!(
+        (first.status.as_u16(), &first.body),
+        (201, &second.body),
+        "the same statement gets the same answer"
+    );
     let (_, _, body) = phone.make(301);
     assert_eq!(code_of(phone.send(&issuer, &body).await).await, "lifetime_too_long");
 
     // After all that the good one is still paid, once.
     let paid = payment(&till.pay(&good).await.unwrap());
     assert_eq!(payment(&till.pay(&good).await.unwrap()).payment_id, paid.payment_id);
-    assert_eq!(code_of(till.pay(&with("amount", json!({ "minor": 2, "currency": "JPY" }))).await).await, "request_id_conflict");
+    assert_eq!(
+        code_of(till.pay(&with("amount", json!({ "minor": 2, "currency": "JPY" }))).await).await,
+        "request_id_conflict"
+    );
 }
 
 #[test]

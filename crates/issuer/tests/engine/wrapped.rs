@@ -1,0 +1,110 @@
+//! The model store with a few of its answers bent, for what no healthy store does when it is told to.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use warifu_issuer::store::{
+    AppendError, Batch, Frame, IndexRow, PlaceRow, Snapshot, Store, StoreError,
+};
+
+use super::*;
+
+/// What becomes of an append whose outcome the engine does not hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It was written.
+    Written,
+    /// It was not.
+    Unwritten,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Wrapped {
+    pub(crate) inner: ModelStore,
+    /// Lets the outcome of every append be unknown.
+    pub(crate) lose: std::sync::Mutex<Option<Lost>>,
+    /// The lane's next question to the index is answered as of before it had anything, further ones as it stands.
+    pub(crate) index_was_behind: AtomicBool,
+    /// How many frames were read.
+    pub(crate) frames_read: AtomicUsize,
+}
+
+impl Wrapped {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: ModelStore::new([8; 16]),
+            lose: std::sync::Mutex::new(None),
+            index_was_behind: AtomicBool::new(false),
+            frames_read: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn lose(&self, lose: Option<Lost>) {
+        *self.lose.lock().unwrap() = lose;
+    }
+
+    fn is_behind(&self) -> bool {
+        std::thread::current().name() == Some("lane")
+            && self.index_was_behind.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Store for Wrapped {
+    fn journal_id(&self) -> [u8; 16] {
+        self.inner.journal_id()
+    }
+
+    fn append(&self, batch: &Batch) -> Result<u64, AppendError> {
+        let lost = *self.lose.lock().unwrap();
+        if lost != Some(Lost::Unwritten) {
+            let appended = self.inner.append(batch)?;
+            if lost.is_none() {
+                return Ok(appended);
+            }
+        }
+        Err(AppendError::Unknown("the connection was lost, in a test".to_owned()))
+    }
+
+    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Frame>, StoreError> {
+        let frames = self.inner.read(position, bytes_max)?;
+        self.frames_read.fetch_add(frames.len(), Ordering::SeqCst);
+        Ok(frames)
+    }
+
+    fn entry(&self, partition: u8, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_behind() { Ok(None) } else { self.inner.entry(partition, sequence) }
+    }
+
+    fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.inner.put_snapshot(snapshot)
+    }
+
+    fn extend_snapshot(&self, partition: u8, position: u64) -> Result<(), StoreError> {
+        self.inner.extend_snapshot(partition, position)
+    }
+
+    fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError> {
+        self.inner.snapshots(partition)
+    }
+
+    fn index(
+        &self,
+        requests: &[IndexRow],
+        places: &[PlaceRow],
+        position: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.index(requests, places, position)
+    }
+
+    fn indexed(&self) -> Result<u64, StoreError> {
+        if self.is_behind() { Ok(0) } else { self.inner.indexed() }
+    }
+
+    fn find_request(
+        &self,
+        caller: MerchantId,
+        request: &RequestId,
+    ) -> Result<Option<IndexRow>, StoreError> {
+        self.inner.find_request(caller, request)
+    }
+}

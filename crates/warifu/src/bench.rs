@@ -1,0 +1,291 @@
+//! `warifu bench`: load on a network in another process, with real signatures over real HTTP.
+//!
+//! A run is a chain of rounds of about a second. What a round needs (codes, ids, signatures of terminals; for `pay-only`
+//! the registrations too) is made before its clock starts; rates, latencies and CPU time are of the rounds alone. The
+//! first round warms up and is not counted, but for its errors.
+
+mod line;
+mod load;
+mod meter;
+mod network;
+mod phones;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum, value_parser};
+
+use self::line::{Signer, Target};
+use self::load::{Crew, Sample, Work};
+use self::meter::Reading;
+use self::network::Site;
+use self::phones::{Item, Phones};
+use self::report::{Report, ms};
+use crate::fail::{Exit, Failure};
+use crate::out::Out;
+use crate::stop;
+
+/// Length of a round.
+const ROUND: Duration = Duration::from_secs(1);
+/// Longest registration of a round's codes.
+const REGISTERING_MAX: Duration = Duration::from_millis(2500);
+/// How long codes of a terminal are used beside a newer one: the issuer retires them after five seconds.
+const OLDER_PAYABLE: Duration = Duration::from_millis(4500);
+/// Codes of one terminal in one round: the issuer takes registrations that overtake each other by so many.
+const CODES_PER_PHONE_MAX: usize = 16;
+/// Payments of `lone`.
+const LONE: u32 = 500;
+/// How long the system rests before each of them.
+const REST: Duration = Duration::from_millis(10);
+/// How long `register` waits for the hub's rate rule between rounds.
+const SHARE: Duration = Duration::from_secs(2);
+/// Items of the round that warms up, for each connection.
+const WARM_UP: usize = 20;
+
+/// Measure a network: payments a second, latencies, CPU time.
+///
+/// Starts a demo network of its own in another process, links terminals to accounts by the real calls, and loads it. The
+/// figures hold for the machine they were measured on, where generator and servers share the cores.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  warifu bench pay --seconds 10
+  warifu bench pay-only --accounts 5000 --rate 2000
+  warifu bench lone --json
+  warifu bench register --network my-network   (of a running `warifu demo --dir my-network`)")]
+pub(crate) struct BenchArgs {
+    /// What is done again and again
+    #[arg(value_enum, default_value = "pay")]
+    scenario: Scenario,
+    /// Accounts to prepare, with a linked terminal each
+    #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    accounts: u32,
+    /// Connections that are kept open
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096))]
+    connections: u16,
+    /// Open loop: start so many a second, whatever the answers do [default: closed loop]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// How long to measure
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Sign every request by ECDSA instead of by HMAC in a session
+    #[arg(long)]
+    ecdsa: bool,
+    /// Do not check the signatures of answers, to see what that costs
+    #[arg(long)]
+    no_check_answers: bool,
+    /// Folder of a running `warifu demo --dir DIR` to load instead
+    #[arg(long, value_name = "DIR")]
+    network: Option<PathBuf>,
+}
+
+/// What is done again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Pay with codes that were registered before the clock started
+    PayOnly,
+    /// Register codes at the hub, which hands them to the issuer
+    Register,
+    /// Register a code at the issuer, then pay with it
+    Pay,
+    /// Pay 500 times, one at a time, on the idle system
+    Lone,
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PayOnly => "pay-only",
+            Self::Register => "register",
+            Self::Pay => "pay",
+            Self::Lone => "lone",
+        }
+    }
+
+    /// How codes got to the issuer.
+    fn about_codes(self) -> &'static str {
+        match self {
+            Self::PayOnly | Self::Lone => {
+                "registered at the issuer directly, before the clock started; terminals' signatures checked"
+            }
+            Self::Register => {
+                "signed ahead, registered through the hub within its rule (5 at once, then one in 2 s for each terminal)"
+            }
+            Self::Pay => {
+                "signed ahead, registered at the issuer directly while the clock runs; terminals' signatures checked"
+            }
+        }
+    }
+
+    fn work(self) -> Work {
+        match self {
+            Self::PayOnly | Self::Lone => Work::Pay,
+            Self::Register => Work::RegisterAtHub,
+            Self::Pay => Work::RegisterAndPay,
+        }
+    }
+}
+
+pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
+    let stopped = stop::wished();
+    // Dropping the network, which Ctrl-C does too, ends its process.
+    tokio::select! {
+        done = bench(&args, out) => done,
+        () = stopped => Err(Failure::refused("stopped before there was a result")),
+    }
+}
+
+async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
+    let site = Site::open(args.network.as_deref(), out).await?;
+    out.progress(format_args!("linking {} accounts", args.accounts));
+    let phones = Phones::link(&site, args.accounts, out).await?;
+    let is_checked = !args.no_check_answers;
+    let reader = Arc::clone(&site.reader);
+    let issuer = if args.ecdsa {
+        Target::new(&site.issuer, Signer::Key(reader), is_checked)?
+    } else {
+        Target::in_session(&site.issuer, reader, is_checked).await?
+    };
+    let hub = Target::new(&site.hub, Signer::Nobody, is_checked)?;
+    let crew = Crew::new(usize::from(args.connections), &Arc::new(hub), &Arc::new(issuer));
+    let accounts = phones.count();
+    let mut run = Run {
+        args,
+        out,
+        site: &site,
+        phones,
+        crew,
+        sample: Sample::new(),
+        reading: Reading::default(),
+        measured: Duration::ZERO,
+        notes: Vec::new(),
+    };
+    let reading = if args.scenario == Scenario::Lone {
+        run.lone().await;
+        None
+    } else {
+        run.rounds().await?;
+        Some(run.reading)
+    };
+    let Run { sample, measured, notes, .. } = run;
+    let report = Report { args, accounts, store: &site.store, measured, sample, reading, notes };
+    report.print(out);
+    if report.errors() > 0 { Err(Failure::told(Exit::Refused)) } else { Ok(()) }
+}
+
+/// Items with their last moment.
+type Ready = (Arc<Vec<Item>>, Option<Instant>);
+
+/// A run under way.
+struct Run<'a> {
+    args: &'a BenchArgs,
+    out: &'a Out,
+    site: &'a Site,
+    phones: Phones,
+    crew: Crew,
+    sample: Sample,
+    reading: Reading,
+    measured: Duration,
+    notes: Vec<String>,
+}
+
+impl Run<'_> {
+    /// Round after round, until enough was measured.
+    async fn rounds(&mut self) -> Result<(), Failure> {
+        let wanted = Duration::from_secs(self.args.seconds.into());
+        let patience = Instant::now() + wanted * 10 + Duration::from_secs(30);
+        let mut size = WARM_UP * usize::from(self.args.connections);
+        let mut is_warm = false;
+        while self.measured < wanted {
+            if Instant::now() > patience {
+                self.notes
+                    .push("stopped early: preparing took too long, give more accounts".to_owned());
+                break;
+            }
+            let Some((items, until)) = self.prepare(size).await? else { continue };
+            let before = Reading::before(self.site).await;
+            let work = self.args.scenario.work();
+            let (took, round) = self.crew.work(&items, work, self.args.rate, until).await?;
+            let after = Reading::after(self.site).await;
+            if self.args.scenario == Scenario::Register {
+                self.phones.used(items.iter().map(|it| it.phone));
+            }
+            let us = took.as_micros().max(1);
+            let per_second = u128::from(round.done) * 1_000_000 / us;
+            if round.done == 0 {
+                self.sample.add_faults(&round);
+                self.notes.push("stopped early: nothing succeeds".to_owned());
+                break;
+            }
+            if is_warm {
+                self.measured += took;
+                self.reading.add(&before, &after);
+                self.sample.add(&round);
+                self.out.progress(format_args!(
+                    "{:>4} s  {per_second} a second, p99 {}",
+                    self.measured.as_secs(),
+                    ms(round.whole.value_at_quantile(0.99))
+                ));
+            } else {
+                is_warm = true;
+                self.sample.add_faults(&round);
+            }
+            let rate = self.args.rate.map_or(per_second, u128::from);
+            let next = ROUND.min(wanted.saturating_sub(self.measured));
+            size = usize::try_from(rate * next.as_micros() / 1_000_000).unwrap_or(1).max(64);
+        }
+        Ok(())
+    }
+
+    /// What the next round needs, and how long it can be used; nothing when it has to be asked for again.
+    async fn prepare(&mut self, size: usize) -> Result<Option<Ready>, Failure> {
+        let most = self.phones.count().saturating_mul(CODES_PER_PHONE_MAX);
+        match self.args.scenario {
+            Scenario::Pay | Scenario::Lone => Ok(Some((Arc::new(self.phones.codes(size)), None))),
+            Scenario::Register => {
+                let enough = (size / 4).min(self.phones.count() * 2);
+                let items = self.phones.codes_within_the_rule(size.min(most));
+                if items.len() >= enough.max(1) {
+                    return Ok(Some((Arc::new(items), None)));
+                }
+                // These were never sent: the shares are saved up for a longer round.
+                tokio::time::sleep(SHARE).await;
+                Ok(None)
+            }
+            Scenario::PayOnly => {
+                let items = Arc::new(self.phones.codes(size.min(most)));
+                let has_older = items.len() > self.phones.count();
+                let began = Instant::now();
+                let until = began + REGISTERING_MAX;
+                let work = Work::RegisterAtIssuer;
+                let (_, registered) = self.crew.work(&items, work, None, Some(until)).await?;
+                self.sample.add_faults(&registered);
+                let items = Arc::into_inner(items).unwrap_or_default();
+                let mut which = registered.which.into_iter().peekable();
+                let is_registered = |number: usize| which.next_if_eq(&number).is_some();
+                let items = only(items, is_registered);
+                Ok(Some((Arc::new(items), has_older.then(|| began + OLDER_PAYABLE))))
+            }
+        }
+    }
+
+    async fn lone(&mut self) {
+        let began = Instant::now();
+        for _ in 0..LONE {
+            for item in self.phones.codes(1) {
+                self.crew.alone(&item, REST, &mut self.sample).await;
+            }
+        }
+        self.measured = began.elapsed();
+        self.notes.push(format!(
+            "the time holds the registrations and {} of rest before each payment; the latencies do not",
+            ms(u64::try_from(REST.as_micros()).unwrap_or_default())
+        ));
+    }
+}
+
+fn only(items: Vec<Item>, mut is_in: impl FnMut(usize) -> bool) -> Vec<Item> {
+    items.into_iter().enumerate().filter_map(|(number, it)| is_in(number).then_some(it)).collect()
+}

@@ -1,0 +1,237 @@
+//! One keep-alive connection that signs what it sends and checks who answered.
+//!
+//! The library's client under `warifu_server::client` is made for safety in few calls; this one is made to cost the load
+//! generator little: no pool, no URL, digests made ahead. What is signed and what is checked is the same.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use warifu_proto::base64url;
+use warifu_proto::key::{PrivateKey, PublicKey};
+use warifu_proto::message::{SessionAnswer, SessionRequest};
+use warifu_proto::session::{SessionKeys, SessionParties};
+use warifu_proto::signature::{
+    KeyId, LABEL, ReceivedSignature, RequestTarget, SigningKey, content_digest,
+    content_digest_matches, sign_request,
+};
+use warifu_server::client::Peer;
+use warifu_server::edge::authority_of;
+use warifu_server::{chance, clock, session};
+
+use crate::calls;
+use crate::fail::Failure;
+
+/// How long an answer may take before the bench calls it none.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What was wrong, in words that are counted.
+pub(super) type Fault = String;
+
+/// A body that is ready to be sent, with its digest.
+#[derive(Debug, Clone)]
+pub(super) struct Body {
+    bytes: Bytes,
+    digest: String,
+}
+
+impl Body {
+    pub(super) fn of(object: &impl Serialize) -> Self {
+        let bytes = calls::body(object);
+        Self { digest: content_digest(&bytes), bytes: bytes.into() }
+    }
+}
+
+/// What signs requests.
+pub(super) enum Signer {
+    Nobody,
+    Key(Arc<PrivateKey>),
+    Session { id: String, keys: SessionKeys },
+}
+
+impl Signer {
+    fn key(&self) -> Option<SigningKey<'_>> {
+        match self {
+            Self::Nobody => None,
+            Self::Key(key) => Some(SigningKey::Identity(key)),
+            Self::Session { id, keys } => {
+                Some(SigningKey::Session { keyid: id, secret: &keys.caller_to_server })
+            }
+        }
+    }
+}
+
+/// Whom to call, and how.
+pub(super) struct Target {
+    authority: String,
+    key: PublicKey,
+    signer: Signer,
+    is_checked: bool,
+}
+
+impl Target {
+    pub(super) fn new(peer: &Peer, signer: Signer, is_checked: bool) -> Result<Self, Failure> {
+        let authority = authority_of(&peer.url).filter(|_| peer.url.starts_with("http://"));
+        let authority = authority.ok_or_else(|| {
+            Failure::usage(format_args!("the bench calls plain http:// only, not {}", peer.url))
+                .next("use the folder of a `warifu demo` on this machine")
+        })?;
+        Ok(Self { authority, key: peer.key.clone(), signer, is_checked })
+    }
+
+    /// The same in a session, opened by this key.
+    pub(super) async fn in_session(
+        peer: &Peer,
+        key: Arc<PrivateKey>,
+        is_checked: bool,
+    ) -> Result<Self, Failure> {
+        let (caller, ephemeral) = (key.thumbprint(), chance::key());
+        let by_key = Self::new(peer, Signer::Key(key), true)?;
+        let mut line = Line::to(Arc::new(by_key));
+        let body = Body::of(&SessionRequest { key: ephemeral.public().clone() });
+        let cannot = |why: Fault| Failure::unreachable(format_args!("no session: {why}"));
+        let opened: SessionAnswer = line.ask(session::PATH, &body).await.map_err(cannot)?;
+        let server = peer.key.thumbprint();
+        let parties = SessionParties { session: opened.session_id, caller, server };
+        let keys = SessionKeys::for_caller(parties, &ephemeral, &opened.key)?;
+        let id = opened.session_id.to_string();
+        Self::new(peer, Signer::Session { id, keys }, is_checked)
+    }
+}
+
+/// A connection, made at its first call and after each failure.
+pub(super) struct Line {
+    target: Arc<Target>,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Line {
+    pub(super) fn to(target: Arc<Target>) -> Self {
+        Self { target, sender: None }
+    }
+
+    /// Posts a body and reads the answer, whose signature holds if it is checked at all.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &Body,
+    ) -> Result<T, Fault> {
+        let posted = tokio::time::timeout(PATIENCE, self.post(path, body)).await;
+        let posted = posted.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let (status, answer) = match posted {
+            Ok(answered) => answered,
+            Err(fault) => {
+                self.sender = None;
+                return Err(fault);
+            }
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&answer).map_err(|_| "unreadable answer".to_owned());
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let code = problem["code"].as_str().unwrap_or("without a problem");
+        Err(format!("{} {code}", status.as_u16()))
+    }
+
+    async fn post(&mut self, path: &str, body: &Body) -> Result<(StatusCode, Bytes), Fault> {
+        let target = Arc::clone(&self.target);
+        let about =
+            RequestTarget { method: "POST", authority: &target.authority, path, query: None };
+        let mut request = Request::post(path)
+            .header(HOST, &target.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .header("content-digest", &body.digest);
+        let mut signature = None;
+        if let Some(key) = target.signer.key() {
+            let nonce = base64url::encode(chance::bytes::<16>());
+            let created_s = clock::now().as_ms() / 1000;
+            let signed = sign_request(&about, Some(&body.digest), key, created_s, &nonce);
+            request = request
+                .header("signature-input", signed.signature_input)
+                .header("signature", &signed.signature);
+            signature = Some(signed.signature);
+        }
+        let request = request.body(Full::new(body.bytes.clone())).map_err(broke)?;
+        let answer = self.sender().await?.send_request(request).await.map_err(broke)?;
+        let (parts, answer) = answer.into_parts();
+        let answer = answer.collect().await.map_err(broke)?.to_bytes();
+        if target.is_checked {
+            let signature = signature.as_deref().and_then(bytes_of);
+            target
+                .check(&about, signature.as_deref(), parts.status, &parts.headers, &answer)
+                .map_err(|why| format!("answer not verified: {why}"))?;
+        }
+        Ok((parts.status, answer))
+    }
+
+    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Fault> {
+        let usable = self.sender.take().filter(|it| !it.is_closed());
+        let mut sender = match usable {
+            Some(sender) => sender,
+            None => connect(&self.target.authority).await?,
+        };
+        sender.ready().await.map_err(broke)?;
+        Ok(self.sender.insert(sender))
+    }
+}
+
+async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, Fault> {
+    let stream = TcpStream::connect(authority).await.map_err(broke)?;
+    stream.set_nodelay(true).map_err(broke)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broke)?;
+    // What ends the connection reaches the call that used it.
+    tokio::spawn(async move { connection.await.unwrap_or_default() });
+    Ok(sender)
+}
+
+fn broke(error: impl Display) -> Fault {
+    format!("connection: {error}")
+}
+
+/// The bytes in `sig=:…:`.
+fn bytes_of(signature: &str) -> Option<Vec<u8>> {
+    let text = signature.strip_prefix(LABEL)?.strip_prefix("=:")?.strip_suffix(':')?;
+    STANDARD.decode(text).ok()
+}
+
+impl Target {
+    fn check(
+        &self,
+        about: &RequestTarget<'_>,
+        bound: Option<&[u8]>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let field = |name: &str| headers.get(name).and_then(|it| it.to_str().ok());
+        let digest = field("content-digest").filter(|it| content_digest_matches(it, body));
+        let digest = digest.ok_or("its digest is missing or wrong")?;
+        let (input, signature) =
+            field("signature-input").zip(field("signature")).ok_or("it is not signed")?;
+        let told = |error: warifu_proto::signature::SignatureError| error.to_string();
+        let received = ReceivedSignature::parse(input, signature).map_err(told)?;
+        let bound = bound.map(|it| (LABEL, it));
+        let owned = |name: &str| field(name).map(str::to_owned);
+        let base = received
+            .check_answer(status.as_u16(), Some(digest), about, bound, owned)
+            .map_err(told)?;
+        match (received.key_id(), &self.signer) {
+            (KeyId::Session(named), Signer::Session { id, keys }) if named == id => {
+                received.verify_with_secret(&base, &keys.server_to_caller).map_err(told)
+            }
+            (KeyId::Session(_), _) => Err("it is signed in another session".to_owned()),
+            (KeyId::Thumbprint(_), _) => received.verify_with_key(&base, &self.key).map_err(told),
+        }
+    }
+}

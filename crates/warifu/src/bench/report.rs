@@ -1,0 +1,190 @@
+//! What the bench says at the end: the errors first, and no figure without what it rests on.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::load::{Latencies, Sample};
+use super::meter::{Reading, hardware};
+use super::{BenchArgs, Scenario};
+use crate::out::Out;
+
+/// What every answer rests on.
+const DURABILITY: &str = "SQLite WAL synchronous=FULL, every commit synced before its answer";
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// A finished run.
+pub(super) struct Report<'a> {
+    pub(super) args: &'a BenchArgs,
+    pub(super) accounts: usize,
+    pub(super) store: &'a str,
+    /// Of load, without what was prepared between the rounds.
+    pub(super) measured: Duration,
+    pub(super) sample: Sample,
+    /// Over the measured time; missing where it would say nothing.
+    pub(super) reading: Option<Reading>,
+    /// What the reader of the figures should know.
+    pub(super) notes: Vec<String>,
+}
+
+impl Report<'_> {
+    pub(super) fn errors(&self) -> u64 {
+        self.sample.faults.values().sum()
+    }
+
+    fn per_second(&self) -> u64 {
+        let us = u64::try_from(self.measured.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.sample.done.saturating_mul(1_000_000) / us
+    }
+
+    /// What is counted.
+    fn unit(&self) -> &'static str {
+        if self.args.scenario == Scenario::Register { "registrations" } else { "payments" }
+    }
+
+    fn parts(&self) -> Vec<(&'static str, &Latencies)> {
+        let it = &self.sample;
+        let parts = [("whole", &it.whole), ("register", &it.register), ("pay", &it.pay)];
+        parts.into_iter().filter(|(_, latencies)| !latencies.is_empty()).collect()
+    }
+
+    fn signed_by(&self) -> &'static str {
+        match (self.args.scenario, self.args.ecdsa) {
+            (Scenario::Register, _) => {
+                "by the terminals, inside; the calls are not, so answers are by ECDSA"
+            }
+            (_, true) => "ECDSA, every request",
+            (_, false) => "HMAC in a session",
+        }
+    }
+
+    /// In hundredths.
+    fn mean_batch(&self) -> Option<u64> {
+        let reading = self.reading.as_ref()?;
+        reading.entries.saturating_mul(100).checked_div(reading.commits)
+    }
+
+    fn each(&self, us: impl Fn(&Reading) -> u64) -> Option<u64> {
+        us(self.reading.as_ref()?).checked_div(self.sample.done)
+    }
+
+    pub(super) fn print(&self, out: &Out) {
+        out.object(&self.object());
+        let errors = self.errors();
+        if errors > 0 {
+            let kinds: Vec<_> = self
+                .sample
+                .faults
+                .iter()
+                .map(|(fault, count)| format!("{count} × {fault}"))
+                .collect();
+            out.say(format_args!("{errors} ERRORS: {}", kinds.join("; ")));
+        }
+        let name = self.args.scenario.name();
+        let unit = self.unit();
+        out.say(format_args!(
+            "{name:<10} {} {unit} in {}: {} {unit}/s",
+            self.sample.done,
+            ms(u64::try_from(self.measured.as_micros()).unwrap_or(u64::MAX)),
+            self.per_second()
+        ));
+        for (part, latencies) in self.parts() {
+            let at = |it| ms(latencies.value_at_quantile(it));
+            let all: Vec<_> =
+                QUANTILES.iter().map(|(name, it)| format!("{name} {}", at(*it))).collect();
+            let what = if part == "whole" { "latency" } else { part };
+            out.say(format_args!("{what:<10} {}  max {}", all.join("  "), ms(latencies.max())));
+        }
+        let checked = if self.args.no_check_answers { "not checked" } else { "checked" };
+        let (cores, model) = hardware();
+        out.say(format_args!("load       {}", self.load()));
+        out.say(format_args!(
+            "accounts   {} with a terminal each; one merchant has all of it, one reader key",
+            self.accounts
+        ));
+        out.say(format_args!("signed     {}; signatures of answers {checked}", self.signed_by()));
+        out.say(format_args!("codes      {}", self.args.scenario.about_codes()));
+        out.say(format_args!("store      {DURABILITY}; {}", self.store));
+        if let Some(hundredths) = self.mean_batch() {
+            let (whole, rest) = (hundredths / 100, hundredths % 100);
+            out.say(format_args!("batch      {whole}.{rest:02} entries a commit on average"));
+        }
+        if let (Some(server), Some(own), Some(reading)) =
+            (self.each(|it| it.server_cpu_us), self.each(|it| it.own_cpu_us), &self.reading)
+        {
+            out.say(format_args!(
+                "cpu        {server} µs each in the servers (hub and issuers, one process), {own} µs in this generator"
+            ));
+            out.say(format_args!(
+                "behind     {} entries not yet told to payers, {} not yet in the views, when the load ended",
+                reading.notice_lag, reading.view_lag
+            ));
+        }
+        out.say(format_args!(
+            "hardware   {cores} cores, {model}; generator and servers share them"
+        ));
+        for note in &self.notes {
+            out.say(format_args!("note       {note}"));
+        }
+    }
+
+    fn load(&self) -> String {
+        let connections = self.args.connections;
+        match (self.args.scenario, self.args.rate) {
+            (Scenario::Lone, _) => "one payment at a time on the idle system".to_owned(),
+            (_, Some(rate)) => format!(
+                "open loop, {rate} a second on {connections} connections; latency from the intended start"
+            ),
+            (_, None) => format!("closed loop on {connections} connections, HTTP/1.1 keep-alive"),
+        }
+    }
+
+    fn object(&self) -> Value {
+        let latency = self.parts().into_iter().map(|(part, latencies)| {
+            let mut all: serde_json::Map<String, Value> = QUANTILES
+                .iter()
+                .map(|(name, it)| ((*name).to_owned(), json!(latencies.value_at_quantile(*it))))
+                .collect();
+            all.insert("max".to_owned(), json!(latencies.max()));
+            (part.to_owned(), Value::Object(all))
+        });
+        let latency: serde_json::Map<_, _> = latency.collect();
+        let (cores, model) = hardware();
+        json!({
+            "errors": self.errors(),
+            "faults": self.sample.faults,
+            "scenario": self.args.scenario.name(),
+            "loop": if self.args.rate.is_some() { "open" } else { "closed" },
+            "rate": self.args.rate,
+            "connections": self.args.connections,
+            "accounts": self.accounts,
+            "done": self.sample.done,
+            "measured_ms": u64::try_from(self.measured.as_millis()).unwrap_or(u64::MAX),
+            "per_second": self.per_second(),
+            "latency_us": latency,
+            "signed": self.signed_by(),
+            "answers_checked": !self.args.no_check_answers,
+            "codes": self.args.scenario.about_codes(),
+            "durability": DURABILITY,
+            "store": self.store,
+            "batch_mean_hundredths": self.mean_batch(),
+            "server_cpu_us_each": self.each(|it| it.server_cpu_us),
+            "generator_cpu_us_each": self.each(|it| it.own_cpu_us),
+            "notice_lag_entries": self.reading.map(|it| it.notice_lag),
+            "view_lag_entries": self.reading.map(|it| it.view_lag),
+            "merchants": 1,
+            "cores": cores,
+            "cpu": model,
+            "notes": self.notes,
+        })
+    }
+}
+
+/// Microseconds as people read them.
+pub(super) fn ms(us: u64) -> String {
+    match us {
+        0..100_000 => format!("{}.{:02} ms", us / 1000, us % 1000 / 10),
+        100_000..10_000_000 => format!("{} ms", us / 1000),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
