@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use anyhow::Context as _;
 use serde::Deserialize;
 use warifu_core::vault::Vault;
+use warifu_proto::code::Prefix;
 use warifu_proto::id::NetworkId;
 use warifu_proto::key::PublicKey;
 use warifu_proto::mac;
@@ -106,33 +107,14 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let network = read_network(&at(&config.network_file))?;
     let registrar = network.registrar.thumbprint();
 
-    let tls = match (&config.tls_cert_file, &config.tls_key_file) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert: at(cert), key: at(key) }),
-        _ => None,
-    };
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let bound = if config.behind_tls_proxy {
-        serve::bind_behind_tls_proxy(config.listen).await?
-    } else {
-        serve::bind(config.listen, tls).await?
-    };
+    let (bound, url) = listen(&config, dir).await?;
     let local_addr = bound.local_addr();
-    let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{local_addr}"));
     let authority = authority_of(&url).with_context(|| format!("url `{url}` is no address"))?;
 
     let http = http_client(config.ca_file.as_deref().map(at).as_deref())?;
     let data = at(&config.data);
-    let (engine, texts) = {
-        let (data, prefix, vault) = (data.clone(), config.prefix, Arc::new(Vault::new(*vault_key)));
-        // Reading the journal takes its time: off the async workers.
-        tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let store = engine::open_store(&data, prefix)?;
-            let texts = Arc::new(texts::Texts::open(&data)?);
-            Ok((Arc::new(Engine::start(EngineConfig::new(prefix), store, vault)?), texts))
-        })
-        .await
-        .context("the recovery panicked")??
-    };
+    let (engine, texts) =
+        open_books(&data, config.prefix, Arc::new(Vault::new(*vault_key))).await?;
     let directory = Arc::new(
         DirectoryFollower::open(FollowParts {
             folder: data.join("directory"),
@@ -206,6 +188,39 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         served.context("serving failed")
     });
     Ok(Running { url, local_addr, stop, served })
+}
+
+/// Binds the address; says under which one others call.
+async fn listen(config: &Config, dir: &Path) -> anyhow::Result<(serve::Bound, String)> {
+    let at = |file: &Path| dir.join(file);
+    let tls = match (&config.tls_cert_file, &config.tls_key_file) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert: at(cert), key: at(key) }),
+        _ => None,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let bound = if config.behind_tls_proxy {
+        serve::bind_behind_tls_proxy(config.listen).await?
+    } else {
+        serve::bind(config.listen, tls).await?
+    };
+    let url = config.url.clone().unwrap_or_else(|| format!("{scheme}://{}", bound.local_addr()));
+    Ok((bound, url))
+}
+
+/// Recovers the journal and starts the engine, off the async workers: reading takes its time.
+async fn open_books(
+    data: &Path,
+    prefix: Prefix,
+    vault: Arc<Vault>,
+) -> anyhow::Result<(Arc<Engine>, Arc<texts::Texts>)> {
+    let data = data.to_owned();
+    tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let store = engine::open_store(&data, prefix)?;
+        let texts = Arc::new(texts::Texts::open(&data)?);
+        Ok((Arc::new(Engine::start(EngineConfig::new(prefix), store, vault)?), texts))
+    })
+    .await
+    .context("the recovery panicked")?
 }
 
 fn read_network(path: &Path) -> anyhow::Result<Network> {

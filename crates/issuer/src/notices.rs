@@ -299,9 +299,9 @@ impl Sender {
             200..=299 => metrics::counter!("warifu_notices_sent_total").increment(1),
             // The number is taken by an earlier try of this very notice, sealed with another nonce.
             409 => metrics::counter!("warifu_notices_sent_total").increment(1),
-            429 | 500..=599 => anyhow::bail!("the hub answered {status}"),
+            401 | 403 | 421 | 429 | 500..=599 => anyhow::bail!("the hub answered {status}"),
             _ => {
-                // A hub that forgot one credential must not stop everybody's notices.
+                // A hub that forgot one credential (404) must not stop everybody's notices.
                 metrics::counter!("warifu_notices_refused_total").increment(1);
                 tracing::warn!(status, "the hub refused a notice; it is left out");
             }

@@ -378,6 +378,12 @@ impl Directory {
     /// In the order of [`EntryError`]; a refused entry changes nothing.
     pub fn take(&mut self, entry: &Entry) -> Result<Taken, EntryError> {
         let record = entry.read()?;
+        if matches!(&record, Record::Merchant(it) if it.common.id.raw() == [0; 16]) {
+            // An issuer keeps its own request ids under it.
+            return Err(
+                Malformed::new("directory entry", "a merchant's id must not be all zeros").into()
+            );
+        }
         let signer = match &record {
             Record::Reader(reader) => {
                 &self.merchants.get(&reader.merchant_id).ok_or(EntryError::MerchantUnknown)?.key

@@ -1,141 +1,128 @@
 //! HTTP message signatures (RFC 9421) and content digests (RFC 9530), in the profile of the protocol's section 7.
 //!
 //! ```text
-//! request   "@method" "@authority" "@path" "@query" ["content-digest"];  created keyid nonce tag="warifu"
-//! answer    "@status" ["content-digest"] "@method";req "@authority";req "@path";req "@query";req
-//!           ["signature";req;key="<label>"];                             created keyid tag="warifu"
+//! request  "@method" "@authority" "@path" "@query" ["content-digest"];  created keyid nonce tag="warifu"
+//! answer   "@status" ["content-digest"] "@method";req "@authority";req "@path";req "@query";req
+//!          ["signature";req;key="<label>"];                             created keyid tag="warifu"
 //! ```
 //!
-//! Law: the algorithm follows from the form of the key id, never from the message; components and parameters stand in
-//! the base as they were received; exactly one signature has our tag. Nothing here reads a clock or draws a nonce.
+//! A server reads a request by [`ReceivedSignature::parse`], `check_created`, [`check_content_digest`],
+//! `check_request` and `verify_…`, and answers by [`sign_answer`]; a caller uses [`sign_request`], and
+//! `check_answer` in place of `check_request`. Reading is not verifying: nothing that a signature says is true
+//! before `verify_…` has said so.
+//!
+//! Law: the algorithm follows from the form of the key id, never from the message. Components and parameters stand
+//! in the base exactly as they were received. Exactly one signature of a message has our tag. Nothing here reads
+//! a clock or draws a nonce. On the hot path there is one HMAC, one text for the base and one list of components.
 
+mod base;
+mod digest;
+mod error;
 mod fields;
+mod profile;
+mod received;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use std::fmt;
 
-use crate::key::{PrivateKey, PublicKey, Thumbprint};
-use crate::{limits, mac};
-use fields::{Component, Input, Value, find};
+use base64::alphabet::STANDARD as ALPHABET;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use crate::key::{self, PrivateKey};
+use crate::mac;
+
+pub use base::signature_base;
+pub use digest::{
+    CONTENT_DIGEST_MAX_BYTES, check_content_digest, content_digest, content_digest_matches,
+};
+pub use error::SignatureError;
+pub use fields::{Component, Syntax};
+pub use received::{KeyId, ReceivedSignature};
 
 /// The tag that marks our signatures among others.
 pub const TAG: &str = "warifu";
-/// The label under which we sign.
+
+/// The label under which we sign. Others may use any.
 pub const LABEL: &str = "sig";
 
-/// Why a signature is not taken. In order of precedence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// `signature-input` can't be read.
-    #[error("signature-input is malformed")]
-    MalformedInput,
-    /// `signature` can't be read.
-    #[error("signature is malformed")]
-    MalformedSignature,
-    /// No signature has our tag.
-    #[error("no signature has the tag \"warifu\"")]
-    NoneTagged,
-    /// Two or more have it.
-    #[error("more than one signature has the tag \"warifu\"")]
-    SeveralTagged,
-    /// `signature` has no member with the label of `signature-input`.
-    #[error("there is no signature under the label of its input")]
-    NoSignature,
-    /// No `keyid`, or of neither form.
-    #[error("keyid must be a 43-character thumbprint or a session id")]
-    KeyId,
-    /// `alg` says something else than the key id.
-    #[error("alg does not agree with the kind of key")]
-    Algorithm,
-    /// No `created`.
-    #[error("created is missing or malformed")]
-    Created,
-    /// No `nonce`.
-    #[error("nonce is missing or malformed")]
-    Nonce,
-    /// The signature has another length than its algorithm's.
-    #[error("the signature has the wrong length")]
-    Length,
-    /// A component that must be covered is not.
-    #[error(
-        "a required component is not covered: @method @authority @path @query, and content-digest exactly when there is a body; of an answer @status and the request's too"
-    )]
-    NotCovered,
-    /// A component stands there twice.
-    #[error("a component is covered twice")]
-    CoveredTwice,
-    /// A component that we do not know, or with parameters that we do not know.
-    #[error("a covered component is not known here")]
-    UnknownComponent,
-    /// A covered field is not in the message.
-    #[error("a covered field is not in the message")]
-    MissingField,
-    /// `created` is too far from now.
-    #[error("created is more than 60 seconds off")]
-    ClockSkew,
-    /// `expires` has passed.
-    #[error("the signature has expired")]
-    Expired,
-    /// It does not verify.
-    #[error("the signature does not hold for this message and key")]
-    Wrong,
-}
+/// Longest `signature-input` that is read, in bytes. Ours has some 270 for a request and 330 for an answer; the rest
+/// is room for signatures that others add. It bounds the work that an unknown caller can cause.
+pub const SIGNATURE_INPUT_MAX_BYTES: usize = 4096;
 
-/// The value of `content-digest` for a body.
-pub fn content_digest(body: &[u8]) -> String {
-    format!("sha-256=:{}:", STANDARD.encode(mac::sha256(&[body])))
-}
+/// Longest `signature` that is read, in bytes. Ours has at most 94; an RSA-4096 signature of somebody else has 700.
+pub const SIGNATURE_MAX_BYTES: usize = 4096;
 
-/// Whether a received `content-digest` is this body's: sha-256 must be there and right, others are ignored.
-pub fn content_digest_matches(header: &str, body: &[u8]) -> bool {
-    let members = fields::byte_sequences(header).unwrap_or_default();
-    members
-        .iter()
-        .any(|(name, digest)| name == "sha-256" && digest.as_slice() == mac::sha256(&[body]))
-}
+/// Standard base64. Reading forgives missing padding and spare bits, as RFC 9651 (section 4.2.7) asks; signature
+/// bytes identify nothing, so that two texts mean one signature does no harm.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &ALPHABET,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
-/// What signs.
-#[derive(Debug, Clone, Copy)]
+/// A request's signature as an answer refers to it: its label and its bytes.
+pub type RequestSignature<'a> = (&'a str, &'a [u8]);
+
+/// What signs. Decides the key id and the algorithm.
+#[derive(Clone, Copy)]
 pub enum SigningKey<'a> {
-    /// An identity key: ECDSA.
+    /// An identity key: `ecdsa-p256-sha256`, named by its thumbprint.
     Identity(&'a PrivateKey),
-    /// A session: HMAC.
+    /// A session: `hmac-sha256`.
     Session {
-        /// `ses_…`
+        /// The session's id as text, `ses_…`.
         keyid: &'a str,
-        /// The secret of this direction.
+        /// The secret of the direction in which the message goes.
         secret: &'a [u8; 32],
     },
 }
 
 impl SigningKey<'_> {
-    fn keyid(&self) -> String {
+    fn sign(&self, base: &str) -> SignatureBytes {
         match self {
-            Self::Identity(key) => key.thumbprint().to_string(),
-            Self::Session { keyid, .. } => (*keyid).to_owned(),
-        }
-    }
-
-    fn sign(&self, base: &str) -> String {
-        match self {
-            Self::Identity(key) => STANDARD.encode(key.sign(base.as_bytes())),
+            Self::Identity(key) => SignatureBytes::Ecdsa(key.sign(base.as_bytes())),
             Self::Session { secret, .. } => {
-                STANDARD.encode(mac::hmac_sha256(secret.as_slice(), &[base.as_bytes()]))
+                SignatureBytes::Hmac(mac::hmac_sha256(secret.as_slice(), &[base.as_bytes()]))
             }
         }
     }
 }
 
-/// Where a request goes, as it stands on the wire.
+impl fmt::Debug for SigningKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(key) => write!(f, "SigningKey(Identity {})", key.thumbprint()),
+            Self::Session { keyid, .. } => write!(f, "SigningKey(Session {keyid})"),
+        }
+    }
+}
+
+/// The bytes of a signature, by algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SignatureBytes {
+    Ecdsa(key::Signature),
+    Hmac([u8; 32]),
+}
+
+impl SignatureBytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Ecdsa(bytes) => bytes,
+            Self::Hmac(bytes) => bytes,
+        }
+    }
+}
+
+/// Where a request goes, every part as it stands on the wire and never decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestTarget<'a> {
-    /// `POST`
+    /// Such as `POST`.
     pub method: &'a str,
-    /// Lower case, without a default port.
+    /// Host and port: lower case, a default port left out. On a server one of its configured public authorities.
     pub authority: &'a str,
-    /// Undecoded.
+    /// Such as `/v1/payments`.
     pub path: &'a str,
-    /// Without the question mark; nothing and empty are the same.
+    /// Without the question mark. None and empty are signed alike, as `?`.
     pub query: Option<&'a str>,
 }
 
@@ -146,49 +133,21 @@ pub struct Signed {
     pub signature_input: String,
     /// `signature`
     pub signature: String,
+    bytes: SignatureBytes,
 }
 
-struct Base(String);
-
-impl Base {
-    fn new() -> Self {
-        Self(String::with_capacity(512))
-    }
-
-    fn line(&mut self, component: &str, value: &str) {
-        self.0.extend([component, ": ", value, "\n"]);
-    }
-
-    fn query_line(&mut self, component: &str, query: Option<&str>) {
-        self.0.extend([component, ": ?", query.unwrap_or_default(), "\n"]);
-    }
-
-    fn target(&mut self, target: &RequestTarget<'_>, suffix: &str) {
-        for (name, value) in
-            [("@method", target.method), ("@authority", target.authority), ("@path", target.path)]
-        {
-            self.0.extend(["\"", name, "\"", suffix, ": ", value, "\n"]);
-        }
-        self.0.extend(["\"@query\"", suffix, ": ?", target.query.unwrap_or_default(), "\n"]);
-    }
-
-    /// The last line has no line feed.
-    fn end(mut self, parameters: &str) -> String {
-        self.0.extend(["\"@signature-params\": ", parameters]);
-        self.0
+impl Signed {
+    /// The label and bytes: what the answer to this request must refer to.
+    pub fn label_and_bytes(&self) -> RequestSignature<'_> {
+        (LABEL, self.bytes.as_slice())
     }
 }
 
-fn signed(base: Base, parameters: &str, key: SigningKey<'_>) -> Signed {
-    let signature = key.sign(&base.end(parameters));
-    Signed {
-        signature_input: format!("{LABEL}={parameters}"),
-        signature: format!("{LABEL}=:{signature}:"),
-    }
-}
-
-/// Signs a request. `content_digest` is the header's value, exactly when there is a body; the nonce is random text
-/// without quotes.
+/// Signs a request.
+///
+/// Shape: `content_digest` is the header's value, exactly when there is a body. The nonce is random text, not empty;
+/// in it and in the key id only printable ASCII can be sent, so anything else is left out.
+/// Units: `created_s` is Unix seconds.
 pub fn sign_request(
     target: &RequestTarget<'_>,
     content_digest: Option<&str>,
@@ -196,299 +155,47 @@ pub fn sign_request(
     created_s: u64,
     nonce: &str,
 ) -> Signed {
-    let mut base = Base::new();
+    let mut base = base::Writer::new(target, content_digest, nonce.len());
     base.target(target, "");
-    let mut covered = r#"("@method" "@authority" "@path" "@query""#.to_owned();
-    if let Some(digest) = content_digest {
-        base.line(r#""content-digest""#, digest);
-        covered.push_str(r#" "content-digest""#);
-    }
-    let parameters = format!(
-        r#"{covered});created={created_s};keyid="{}";nonce="{nonce}";tag="{TAG}""#,
-        key.keyid()
-    );
-    signed(base, &parameters, key)
+    base.digest(content_digest);
+    base.begin_parameters(r#""@method" "@authority" "@path" "@query""#);
+    base.cover_digest(content_digest);
+    base.end_parameters(created_s, key, Some(nonce));
+    base.sign(key)
 }
 
-/// Signs an answer. A stream has no digest; an unsigned request has no signature to bind to.
+/// Signs an answer, bound to its request.
+///
+/// Shape: `content_digest` is the header's value; none for a stream and for an answer without content.
+/// `request_signature` is that of the request, by [`ReceivedSignature::label_and_bytes`]; none when it was not signed.
+/// Units: `created_s` is Unix seconds.
 pub fn sign_answer(
     status: u16,
     content_digest: Option<&str>,
     request: &RequestTarget<'_>,
-    request_signature: Option<(&str, &[u8])>,
+    request_signature: Option<RequestSignature<'_>>,
     key: SigningKey<'_>,
     created_s: u64,
 ) -> Signed {
-    let mut base = Base::new();
-    base.line(r#""@status""#, &status.to_string());
-    let mut covered = r#"("@status""#.to_owned();
-    if let Some(digest) = content_digest {
-        base.line(r#""content-digest""#, digest);
-        covered.push_str(r#" "content-digest""#);
-    }
+    let label_bytes = request_signature.map_or(0, |(label, _)| label.len());
+    let mut base = base::Writer::new(request, content_digest, label_bytes);
+    base.status(status);
+    base.digest(content_digest);
     base.target(request, ";req");
-    covered.push_str(r#" "@method";req "@authority";req "@path";req "@query";req"#);
-    if let Some((label, signature)) = request_signature {
-        let component = format!(r#""signature";req;key="{label}""#);
-        base.line(&component, &format!(":{}:", STANDARD.encode(signature)));
-        covered.push(' ');
-        covered.push_str(&component);
-    }
-    let parameters =
-        format!(r#"{covered});created={created_s};keyid="{}";tag="{TAG}""#, key.keyid());
-    signed(base, &parameters, key)
+    base.request_signature(request_signature);
+    base.begin_parameters(r#""@status""#);
+    base.cover_digest(content_digest);
+    base.cover(r#" "@method";req "@authority";req "@path";req "@query";req"#);
+    base.cover_request_signature(request_signature);
+    base.end_parameters(created_s, key, None);
+    base.sign(key)
 }
 
-/// Whose key a signature names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyId {
-    /// An identity key.
-    Thumbprint(Thumbprint),
-    /// A session, `ses_…`, not parsed further.
-    Session(String),
-}
-
-/// The one signature of a message that has our tag.
-#[derive(Debug, Clone)]
-pub struct ReceivedSignature {
-    input: Input,
-    key_id: KeyId,
-    created_s: u64,
-    expires_s: Option<u64>,
-    bytes: Vec<u8>,
-}
-
-impl ReceivedSignature {
-    /// Reads the two headers (several of one name joined by commas).
-    ///
-    /// # Errors
-    /// In the order of [`SignatureError`], up to `Length`. A nonce is asked for by [`Self::check_request`].
-    pub fn parse(signature_input: &str, signature: &str) -> Result<Self, SignatureError> {
-        let inputs = fields::inputs(signature_input)?;
-        let signatures =
-            fields::byte_sequences(signature).ok_or(SignatureError::MalformedSignature)?;
-        let is_ours = |it: &Input| matches!(find(&it.parameters, "tag"), Some(Value::Text(tag)) if tag == TAG);
-        let mut ours = inputs.into_iter().filter(is_ours);
-        let input = ours.next().ok_or(SignatureError::NoneTagged)?;
-        if ours.next().is_some() {
-            return Err(SignatureError::SeveralTagged);
-        }
-        let bytes = signatures
-            .into_iter()
-            .find(|(label, _)| *label == input.label)
-            .ok_or(SignatureError::NoSignature)?
-            .1;
-        let Some(Value::Text(keyid)) = find(&input.parameters, "keyid") else {
-            return Err(SignatureError::KeyId);
-        };
-        let (key_id, algorithm, length) = if keyid.starts_with("ses_") {
-            (KeyId::Session(keyid.clone()), "hmac-sha256", 32)
-        } else {
-            let thumbprint = Thumbprint::parse(keyid).map_err(|_| SignatureError::KeyId)?;
-            (KeyId::Thumbprint(thumbprint), "ecdsa-p256-sha256", 64)
-        };
-        match find(&input.parameters, "alg") {
-            None => {}
-            Some(Value::Text(alg)) if alg == algorithm => {}
-            Some(_) => return Err(SignatureError::Algorithm),
-        }
-        let seconds = |name| match find(&input.parameters, name) {
-            Some(Value::Integer(at)) => {
-                u64::try_from(*at).map(Some).map_err(|_| SignatureError::Created)
-            }
-            None => Ok(None),
-            Some(_) => Err(SignatureError::Created),
-        };
-        let created_s = seconds("created")?.ok_or(SignatureError::Created)?;
-        let expires_s = seconds("expires")?;
-        if bytes.len() != length {
-            return Err(SignatureError::Length);
-        }
-        Ok(Self { input, key_id, created_s, expires_s, bytes })
-    }
-
-    /// Under which label it stands.
-    pub fn label(&self) -> &str {
-        &self.input.label
-    }
-
-    /// Whose key it names.
-    pub fn key_id(&self) -> &KeyId {
-        &self.key_id
-    }
-
-    /// When it was made, in Unix seconds, by its own word.
-    pub fn created_s(&self) -> u64 {
-        self.created_s
-    }
-
-    /// The signature itself.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether it is of now.
-    ///
-    /// # Errors
-    /// [`SignatureError::ClockSkew`], [`SignatureError::Expired`].
-    pub fn check_created(&self, now_s: u64) -> Result<(), SignatureError> {
-        if self.created_s.abs_diff(now_s) > limits::SIGNATURE_SKEW_MAX_S {
-            return Err(SignatureError::ClockSkew);
-        }
-        if self.expires_s.is_some_and(|at| at <= now_s) {
-            return Err(SignatureError::Expired);
-        }
+fn check_length(field: &'static str, value: &str, max_bytes: usize) -> Result<(), SignatureError> {
+    if value.len() <= max_bytes {
         Ok(())
-    }
-
-    /// Whether it verifies by an identity key.
-    ///
-    /// # Errors
-    /// [`SignatureError::Wrong`], also for a signature of the other kind.
-    pub fn verify_with_key(&self, base: &str, key: &PublicKey) -> Result<(), SignatureError> {
-        let signature = self.bytes.as_slice().try_into().map_err(|_| SignatureError::Wrong)?;
-        let is_named = self.key_id == KeyId::Thumbprint(key.thumbprint());
-        if is_named && key.verifies(base.as_bytes(), signature) {
-            Ok(())
-        } else {
-            Err(SignatureError::Wrong)
-        }
-    }
-
-    /// Whether it verifies by a session's secret, in constant time.
-    ///
-    /// # Errors
-    /// [`SignatureError::Wrong`], also for a signature of the other kind.
-    pub fn verify_with_secret(&self, base: &str, secret: &[u8; 32]) -> Result<(), SignatureError> {
-        let expected = mac::hmac_sha256(secret, &[base.as_bytes()]);
-        let is_session = matches!(self.key_id, KeyId::Session(_));
-        if is_session && mac::equal_in_constant_time(&expected, &self.bytes) {
-            Ok(())
-        } else {
-            Err(SignatureError::Wrong)
-        }
-    }
-
-    /// The base of a request's signature, after checking what it covers. `content_digest` is the header's value, exactly
-    /// when there is a body; `header` gives other fields by their lower-case name, their lines joined by `, `.
-    ///
-    /// # Errors
-    /// In the order of [`SignatureError`], from `Nonce` on.
-    pub fn check_request(
-        &self,
-        target: &RequestTarget<'_>,
-        content_digest: Option<&str>,
-        header: impl Fn(&str) -> Option<String>,
-    ) -> Result<String, SignatureError> {
-        match find(&self.input.parameters, "nonce") {
-            Some(Value::Text(nonce)) if !nonce.is_empty() => {}
-            Some(_) | None => return Err(SignatureError::Nonce),
-        }
-        self.require(&[r#""@method""#, r#""@authority""#, r#""@path""#, r#""@query""#])?;
-        self.require_digest(content_digest)?;
-        let mut base = Base::new();
-        for it in &self.input.components {
-            if !it.parameters.is_empty() {
-                return Err(SignatureError::UnknownComponent);
-            }
-            match it.name.as_str() {
-                "@method" => base.line(&it.raw, target.method),
-                "@authority" => base.line(&it.raw, target.authority),
-                "@path" => base.line(&it.raw, target.path),
-                "@query" => base.query_line(&it.raw, target.query),
-                "content-digest" => {
-                    base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?)
-                }
-                name => base.line(&it.raw, &field(name, &header)?),
-            }
-        }
-        Ok(base.end(&self.input.raw))
-    }
-
-    /// The base of an answer's signature, after checking that it covers the answer and is bound to the request.
-    /// `content_digest` is the answer's header, missing for a stream; `request_signature` is the request's own.
-    ///
-    /// # Errors
-    /// In the order of [`SignatureError`], from `NotCovered` on.
-    pub fn check_answer(
-        &self,
-        status: u16,
-        content_digest: Option<&str>,
-        request: &RequestTarget<'_>,
-        request_signature: Option<(&str, &[u8])>,
-        header: impl Fn(&str) -> Option<String>,
-    ) -> Result<String, SignatureError> {
-        self.require(&[
-            r#""@status""#,
-            r#""@method";req"#,
-            r#""@authority";req"#,
-            r#""@path";req"#,
-            r#""@query";req"#,
-        ])?;
-        self.require_digest(content_digest)?;
-        let bound = request_signature.map(|(label, _)| format!(r#""signature";req;key="{label}""#));
-        if let Some(bound) = &bound {
-            self.require(&[bound.as_str()])?;
-        }
-        let mut base = Base::new();
-        for it in &self.input.components {
-            match (it.name.as_str(), it.raw.as_str()) {
-                ("@status", r#""@status""#) => base.line(&it.raw, &status.to_string()),
-                ("@method", r#""@method";req"#) => base.line(&it.raw, request.method),
-                ("@authority", r#""@authority";req"#) => base.line(&it.raw, request.authority),
-                ("@path", r#""@path";req"#) => base.line(&it.raw, request.path),
-                ("@query", r#""@query";req"#) => base.query_line(&it.raw, request.query),
-                ("signature", raw) if bound.as_deref() == Some(raw) => {
-                    let (_, bytes) = request_signature.ok_or(SignatureError::MissingField)?;
-                    base.line(raw, &format!(":{}:", STANDARD.encode(bytes)));
-                }
-                ("content-digest", r#""content-digest""#) => {
-                    base.line(&it.raw, content_digest.ok_or(SignatureError::MissingField)?)
-                }
-                (name, _) if it.parameters.is_empty() => base.line(&it.raw, &field(name, &header)?),
-                _ => return Err(SignatureError::UnknownComponent),
-            }
-        }
-        Ok(base.end(&self.input.raw))
-    }
-
-    fn covers(&self, raw: &str) -> bool {
-        self.input.components.iter().any(|it| it.raw == raw)
-    }
-
-    fn require(&self, components: &[&str]) -> Result<(), SignatureError> {
-        if !components.iter().all(|it| self.covers(it)) {
-            return Err(SignatureError::NotCovered);
-        }
-        let is_twice = |(at, it): (usize, &Component)| {
-            self.input.components.iter().take(at).any(|other| other.raw == it.raw)
-        };
-        if self.input.components.iter().enumerate().any(is_twice) {
-            Err(SignatureError::CoveredTwice)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn require_digest(&self, content_digest: Option<&str>) -> Result<(), SignatureError> {
-        if self.covers(r#""content-digest""#) == content_digest.is_some() {
-            Ok(())
-        } else {
-            Err(SignatureError::NotCovered)
-        }
-    }
-}
-
-/// A plain field's value: outer white space trimmed, no line folds.
-fn field(name: &str, header: &impl Fn(&str) -> Option<String>) -> Result<String, SignatureError> {
-    if name.starts_with('@') {
-        return Err(SignatureError::UnknownComponent);
-    }
-    let value = header(name).ok_or(SignatureError::MissingField)?;
-    if value.contains(['\r', '\n']) {
-        Err(SignatureError::MissingField)
     } else {
-        Ok(value.trim().to_owned())
+        Err(SignatureError::TooLong { field, max_bytes })
     }
 }
 

@@ -29,12 +29,8 @@ use crate::stop;
 
 /// Length of a round.
 const ROUND: Duration = Duration::from_secs(1);
-/// Longest registration of a round's codes.
-const REGISTERING_MAX: Duration = Duration::from_millis(2500);
-/// How long codes of a terminal are used beside a newer one: the issuer retires them after five seconds.
-const OLDER_PAYABLE: Duration = Duration::from_millis(4500);
-/// Codes of one terminal in one round: the issuer takes registrations that overtake each other by so many.
-const CODES_PER_PHONE_MAX: usize = 16;
+/// Below this, ends of rounds are a part of the figures worth mentioning.
+const ROUND_SHORT: Duration = Duration::from_millis(300);
 /// Payments of `lone`.
 const LONE: u32 = 500;
 /// How long the system rests before each of them.
@@ -138,6 +134,12 @@ pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
 }
 
 async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
+    if args.scenario == Scenario::Pay && args.accounts < 2 * u32::from(args.connections) {
+        return Err(Failure::usage(
+            "a payment ends all codes of its terminal: `pay` needs two accounts for each connection",
+        )
+        .next("give more --accounts or fewer --connections"));
+    }
     let site = Site::open(args.network.as_deref(), out).await?;
     out.progress(format_args!("linking {} accounts", args.accounts));
     let phones = Phones::link(&site, args.accounts, out).await?;
@@ -175,9 +177,6 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
     if report.errors() > 0 { Err(Failure::told(Exit::Refused)) } else { Ok(()) }
 }
 
-/// Items with their last moment.
-type Ready = (Arc<Vec<Item>>, Option<Instant>);
-
 /// A run under way.
 struct Run<'a> {
     args: &'a BenchArgs,
@@ -197,17 +196,17 @@ impl Run<'_> {
         let wanted = Duration::from_secs(self.args.seconds.into());
         let patience = Instant::now() + wanted * 10 + Duration::from_secs(30);
         let mut size = WARM_UP * usize::from(self.args.connections);
-        let mut is_warm = false;
+        let (mut is_warm, mut rounds, mut told) = (false, 0_u32, Instant::now());
         while self.measured < wanted {
             if Instant::now() > patience {
                 self.notes
                     .push("stopped early: preparing took too long, give more accounts".to_owned());
                 break;
             }
-            let Some((items, until)) = self.prepare(size).await? else { continue };
+            let Some(items) = self.prepare(size).await? else { continue };
             let before = Reading::before(self.site).await;
             let work = self.args.scenario.work();
-            let (took, round) = self.crew.work(&items, work, self.args.rate, until).await?;
+            let (took, round) = self.crew.work(&items, work, self.args.rate).await?;
             let after = Reading::after(self.site).await;
             if self.args.scenario == Scenario::Register {
                 self.phones.used(items.iter().map(|it| it.phone));
@@ -223,11 +222,15 @@ impl Run<'_> {
                 self.measured += took;
                 self.reading.add(&before, &after);
                 self.sample.add(&round);
-                self.out.progress(format_args!(
-                    "{:>4} s  {per_second} a second, p99 {}",
-                    self.measured.as_secs(),
-                    ms(round.whole.value_at_quantile(0.99))
-                ));
+                rounds += 1;
+                if told.elapsed() >= ROUND {
+                    told = Instant::now();
+                    self.out.progress(format_args!(
+                        "{:>4} s  {per_second} a second, p99 {}",
+                        self.measured.as_secs(),
+                        ms(round.whole.value_at_quantile(0.99))
+                    ));
+                }
             } else {
                 is_warm = true;
                 self.sample.add_faults(&round);
@@ -236,37 +239,36 @@ impl Run<'_> {
             let next = ROUND.min(wanted.saturating_sub(self.measured));
             size = usize::try_from(rate * next.as_micros() / 1_000_000).unwrap_or(1).max(64);
         }
+        if self.measured / rounds.max(1) < ROUND_SHORT && self.args.scenario == Scenario::PayOnly {
+            let note = "rounds were short, so their ends weigh in: give more --accounts";
+            self.notes.push(note.to_owned());
+        }
         Ok(())
     }
 
-    /// What the next round needs, and how long it can be used; nothing when it has to be asked for again.
-    async fn prepare(&mut self, size: usize) -> Result<Option<Ready>, Failure> {
-        let most = self.phones.count().saturating_mul(CODES_PER_PHONE_MAX);
+    /// What the next round needs; nothing when it has to be asked for again.
+    async fn prepare(&mut self, size: usize) -> Result<Option<Arc<Vec<Item>>>, Failure> {
         match self.args.scenario {
-            Scenario::Pay | Scenario::Lone => Ok(Some((Arc::new(self.phones.codes(size)), None))),
+            Scenario::Pay | Scenario::Lone => Ok(Some(Arc::new(self.phones.codes(size)))),
             Scenario::Register => {
                 let enough = (size / 4).min(self.phones.count() * 2);
-                let items = self.phones.codes_within_the_rule(size.min(most));
+                let items = self.phones.codes_within_the_rule(size);
                 if items.len() >= enough.max(1) {
-                    return Ok(Some((Arc::new(items), None)));
+                    return Ok(Some(Arc::new(items)));
                 }
                 // These were never sent: the shares are saved up for a longer round.
                 tokio::time::sleep(SHARE).await;
                 Ok(None)
             }
             Scenario::PayOnly => {
-                let items = Arc::new(self.phones.codes(size.min(most)));
-                let has_older = items.len() > self.phones.count();
-                let began = Instant::now();
-                let until = began + REGISTERING_MAX;
-                let work = Work::RegisterAtIssuer;
-                let (_, registered) = self.crew.work(&items, work, None, Some(until)).await?;
+                // One code a terminal: a payment ends all codes of its terminal.
+                let items = Arc::new(self.phones.codes(size.min(self.phones.count())));
+                let (_, registered) = self.crew.work(&items, Work::RegisterAtIssuer, None).await?;
                 self.sample.add_faults(&registered);
                 let items = Arc::into_inner(items).unwrap_or_default();
                 let mut which = registered.which.into_iter().peekable();
                 let is_registered = |number: usize| which.next_if_eq(&number).is_some();
-                let items = only(items, is_registered);
-                Ok(Some((Arc::new(items), has_older.then(|| began + OLDER_PAYABLE))))
+                Ok(Some(Arc::new(only(items, is_registered))))
             }
         }
     }

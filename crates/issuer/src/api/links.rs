@@ -112,8 +112,9 @@ pub(crate) async fn unlink(
     }
     let now = clock::now();
     if now.since_ms(at).max(at.since_ms(now)) > ISSUED_SKEW_MAX_MS {
-        return Err(ApiProblem::new(ProblemCode::ClockSkew, "at_ms is more than two minutes off")
-            .now_ms(now.as_ms()));
+        // Not `clock_skew`: without an acknowledgement the terminal could not believe our time.
+        let detail = "at_ms is more than two minutes off: set the terminal's clock";
+        return Err(ApiProblem::new(ProblemCode::Unprocessable, detail));
     }
     let partition = partition_of(credential).unwrap_or_default();
     app.decide(

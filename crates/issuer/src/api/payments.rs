@@ -19,6 +19,7 @@ use warifu_proto::money::{Money, Sum};
 use warifu_proto::problem::{Problem, ProblemCode};
 use warifu_proto::rejection::{Language, Rejection};
 use warifu_proto::request_id::RequestId;
+use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 use warifu_server::edge::Caller;
 use warifu_server::json::{Query, Strict};
@@ -63,8 +64,15 @@ pub(crate) async fn pay(
             "this issuer does not reserve money yet: send capture now",
         ));
     }
-    app.fresh_directory()?;
-    app.check_misses(&reader, arrived)?;
+    if let Err(problem) = app.fresh_directory().and_then(|()| app.check_misses(&reader, arrived)) {
+        // A repeat decides nothing, so nothing but its own outcome may answer it.
+        let merchant = reader.merchant.common.id;
+        let ask = Ask::PaymentOf(merchant, request.request_id.clone());
+        app.engine
+            .ask(scanned.code.locator(app.prefix()).partition(), ask, crate::app::PATIENCE)
+            .await
+            .map_err(|_| problem)?;
+    }
     let digest = digest(&app, &request, &scanned.code);
     if request.order_id.is_some() || request.description.is_some() {
         // Texts are erasable and stay out of the journal: they are there before the payment is.
@@ -94,9 +102,12 @@ pub(crate) async fn pay(
         wait_until: arrived.plus_ms(REGISTRATION_WAIT_MAX_MS.min(deadline_ms / 2)),
         business_day: app.business_day(arrived),
     });
-    let answer =
-        app.decide(locator.partition(), command, Duration::from_millis(deadline_ms)).await?;
-    let state = payment_state(answer)?;
+    // A reader that hangs up while its code is looked for has guessed as well.
+    let guess = Guess { app: &app, reader: &reader, at: arrived, is_answered: false };
+    let patience = Duration::from_millis(deadline_ms);
+    let answer = app.decide(locator.partition(), command, patience).await;
+    guess.answered();
+    let state = payment_state(answer?)?;
     // Only a miss of this very request: a repeat of an old one guesses nothing.
     if state.payment.rejection == Some(Rejection::CodeUnknown)
         && state.payment.decided_at >= arrived
@@ -104,6 +115,28 @@ pub(crate) async fn pay(
         app.count_miss(&reader, arrived);
     }
     render(&app, &state, language(&headers)).map(Json)
+}
+
+/// A payment that is being decided: dropped before its answer, it counts as a miss.
+struct Guess<'a> {
+    app: &'a App,
+    reader: &'a KnownReader,
+    at: Timestamp,
+    is_answered: bool,
+}
+
+impl Guess<'_> {
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.app.count_miss(self.reader, self.at);
+        }
+    }
 }
 
 /// What is compared of a repeated request. Keyed, so that the journal does not give away texts to who guesses them.
@@ -150,9 +183,13 @@ pub(crate) async fn show(
     Query(_wait): Query<Wait>,
 ) -> ApiResult<Json<Payment>> {
     let reader = app.reader(&caller)?;
-    let place = payment_place(app.prefix(), PaymentId::parse(&payment)?)
-        .ok_or_else(|| problem(Refused::NotFound))?;
+    let id = PaymentId::parse(&payment)?;
+    let place = payment_place(app.prefix(), id).ok_or_else(|| problem(Refused::NotFound))?;
     let state = payment_state(app.ask(place.partition, Ask::Payment(place)).await?)?;
+    // The time of the decision is part of the id: with another time it names nothing.
+    if payment_id(app.prefix(), place, state.payment.decided_at) != id {
+        return Err(problem(Refused::NotFound));
+    }
     shown(&app, &reader, &state, &headers)
 }
 

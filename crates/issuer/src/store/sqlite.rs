@@ -9,6 +9,7 @@
 //! Checkpoints of the journal's WAL run on a connection of their own; an append never waits for one, but for the last
 //! few pages of it when the WAL has grown past [`WAL_RESTART_BYTES`].
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,6 +83,9 @@ impl SqliteStore {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let lock = FolderLock::take(folder)?;
+        // Names and books are nobody else's on this machine.
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close the folder {} to others", folder.display()))?;
         let mut store = Self::open_unlocked(folder, prefix)?;
         store._lock = Some(lock);
         Ok(store)

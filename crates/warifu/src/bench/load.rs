@@ -106,7 +106,6 @@ struct Round {
     work: Work,
     next: AtomicUsize,
     pace: Option<Pace>,
-    until: Option<Instant>,
 }
 
 impl Round {
@@ -117,11 +116,7 @@ impl Round {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let item = self.items.get(number)?;
-        let now = Instant::now();
-        if self.until.is_some_and(|until| now >= until) {
-            return None;
-        }
-        let start = self.pace.as_ref().map_or(now, |pace| {
+        let start = self.pace.as_ref().map_or_else(Instant::now, |pace| {
             pace.began + pace.every * u32::try_from(number).unwrap_or(u32::MAX)
         });
         Some((number, item, start))
@@ -222,13 +217,12 @@ impl Crew {
         Self((0..count).map(|_| worker()).collect())
     }
 
-    /// Works through the items, `rate` a second if given, until the moment if given. Says how long it took.
+    /// Works through the items, `rate` a second if given. Says how long it took.
     pub(super) async fn work(
         &mut self,
         items: &Arc<Vec<Item>>,
         work: Work,
         rate: Option<u32>,
-        until: Option<Instant>,
     ) -> Result<(Duration, Sample), Failure> {
         let began = Instant::now();
         let every = |rate: u32| Duration::from_secs(1) / rate.max(1);
@@ -239,7 +233,7 @@ impl Crew {
             workers: self.0.len(),
         });
         let (items, next) = (Arc::clone(items), AtomicUsize::new(0));
-        let round = Arc::new(Round { items, work, next, pace, until });
+        let round = Arc::new(Round { items, work, next, pace });
         let mut toiling = JoinSet::new();
         for worker in self.0.drain(..) {
             toiling.spawn(worker.toil(Arc::clone(&round)));

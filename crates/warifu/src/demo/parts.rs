@@ -225,7 +225,9 @@ impl DemoNetwork {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Outcome::Refused(problem) => {
-                    return Err(Failure::problem(serde_json::to_value(problem).unwrap_or_default()));
+                    return Err(Failure::problem(
+                        serde_json::to_value(problem).unwrap_or_default(),
+                    ));
                 }
                 Outcome::NotTaken | Outcome::Unknown(_) => {
                     return Err(Failure::unreachable("the first payment has no outcome"));
