@@ -116,7 +116,7 @@ impl Report<'_> {
                 "cpu        {server} µs each in the servers (hub and issuers, one process), {own} µs in this generator"
             ));
             out.say(format_args!(
-                "behind     {} entries not yet told to payers, {} not yet in the views, when the load ended",
+                "behind     {} entries not yet told to payers, {} not yet in the views, when the load ended: that work is not in the CPU time",
                 reading.notice_lag, reading.view_lag
             ));
         }
