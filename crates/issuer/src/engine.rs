@@ -1,6 +1,6 @@
 //! The issuer's engine: memory first, journal fenced.
 //!
-//! One thread, the [lane](lane), owns the state of all partitions. It takes what has arrived, decides and applies in
+//! One thread, the [lane], owns the state of all partitions. It takes what has arrived, decides and applies in
 //! memory, writes **one durable commit**, and then answers. What it says, "not found" included, waits for the commit
 //! that covers what it saw. Everything else here ([`recover`], [`follow`]) reads the journal that the lane writes.
 

@@ -1,6 +1,6 @@
 //! The second settlement server: accounts, the journal, the decision, the ledger.
 //!
-//! A reader's call comes in at [`api`], becomes a command of `warifu-core`, is decided by the [`engine`]'s lane, written by
+//! A reader's call comes in at `api`, becomes a command of `warifu-core`, is decided by the [`engine`]'s lane, written by
 //! a [`store`], and answered. [`views`], [`notices`] and the index only follow the journal.
 //!
 //! Law: what was answered `approved` is on disk before the answer leaves, and is never un-answered.

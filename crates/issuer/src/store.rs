@@ -1,4 +1,4 @@
-//! Where the journal lies. One small trait beside its user, in our words; one suite ([`conformance`]) runs on every
+//! Where the journal lies. One small trait beside its user, in our words; one suite (`conformance`) runs on every
 //! implementation and compares them.
 //!
 //! - [`sqlite`]: the embedded default.

@@ -1,7 +1,7 @@
 //! Settings: one TOML file per role, unknown keys refused, every key also as `WARIFU_<ROLE>_<KEY>`, and all faults told
 //! at once.
 //!
-//! The keys are learned from the settings' own type by watching what its `Deserialize` asks for ([`shape`]), so there
+//! The keys are learned from the settings' own type by watching what its `Deserialize` asks for (`shape`), so there
 //! is no second list of them. Secrets are named ([`SecretRef`]), never written into the file.
 //!
 //! Limit: a field whose type accepts none of the stand-ins hides missing fields declared behind it until it is given.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Checkpoints of the journal's WAL run on a connection of their own; an append never waits for one, but for the last
-//! few pages of it when the WAL has grown past [`WAL_RESTART_BYTES`].
+//! few pages of it when the WAL has grown past `WAL_RESTART_BYTES`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
