@@ -1,4 +1,4 @@
-//! A client that was written from `docs/protocol.md` alone, in another language, joins a running network.
+//! A client in another language, by `docs/protocol.md` and without our code, joins a running network.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};

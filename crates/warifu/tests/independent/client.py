@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A terminal and a reader of Warifu, written from docs/protocol.md alone: nothing of the Rust code is used.
+"""A terminal and a reader of Warifu by docs/protocol.md: nothing of the Rust code is used.
 
     client.py DEMO.json      (the one line that `warifu demo --json` prints)
 
