@@ -339,6 +339,7 @@ impl Sender {
                 minor: due.matched.balance_minor,
                 currency: credential.account.currency.code,
             }),
+            expires_at: None,
             at: due.entry.at,
         })
     }

@@ -222,6 +222,19 @@ impl fmt::Display for Route {
     }
 }
 
+impl serde::Serialize for Route {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Route {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 /// What a reader has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned {

@@ -38,6 +38,13 @@ pub const DEADLINE_MAX_MS: u64 = 60_000;
 /// `deadline_ms` of a payment that names none.
 pub const DEADLINE_DEFAULT_MS: u64 = 10_000;
 
+/// How long a payer may think about a question, in milliseconds.
+pub const CONFIRM_LIFETIME_MS: u64 = 60_000;
+/// How much longer than its question a reader waits for a payment, in milliseconds.
+pub const CONFIRM_GRACE_MS: u64 = 2_000;
+/// How long a hold lasts when the issuer has no wish of its own, in seconds: seven days.
+pub const HOLD_DEFAULT_S: u64 = 7 * 86_400;
+
 /// How long an invitation can be used, in milliseconds.
 pub const INVITATION_LIFETIME_MS: u64 = 15 * 60_000;
 /// How long a pairing link can be used, in milliseconds.

@@ -20,6 +20,14 @@ use crate::request_id::RequestId;
 use crate::time::Timestamp;
 use crate::{Malformed, base64url};
 
+mod life;
+
+pub use life::{
+    CaptureAnswer, CaptureRequest, ConfirmationAnswer, ConfirmationRequest, EventsAnswer,
+    MerchantEvent, RefundAnswer, RefundRequest, ReleaseRequest, ReversalAnswer, ReversalReason,
+    ReversalRequest,
+};
+
 /// Checks a text for people: not empty, bounded, no control characters.
 ///
 /// # Errors
@@ -131,6 +139,27 @@ pub struct AccountAbout {
 pub struct LimitsAbout {
     /// Longest lifetime of a code, in seconds.
     pub lifetime_max_s: u16,
+    /// Most of one payment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_max_minor: Option<u64>,
+    /// Most of all payments of one day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_max_minor: Option<u64>,
+    /// Most payments of one day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_count_max: Option<u32>,
+    /// Above this amount the payer has to confirm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_above_minor: Option<u64>,
+    /// After so many payments of one day without a question the payer has to confirm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_above_count: Option<u32>,
+    /// Most that can be paid by long codes since the last code that was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_max_minor: Option<u64>,
+    /// Most payments by long codes since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_count_max: Option<u32>,
 }
 
 /// The issuer as the terminal keeps it.
@@ -400,23 +429,28 @@ pub struct SealedNotice {
 /// What a notice says, inside its seal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NoticeText {
-    /// What happened: `paid`, `declined`. Unknown ones are shown as they are.
+    /// What happened: `paid`, `held`, `declined`, `confirm` (the payer is asked), `captured`, `released`, `expired`,
+    /// `refunded`, `reversed`. Unknown ones are shown as they are.
     pub kind: String,
     /// To which payment.
     #[schema(value_type = String)]
     pub payment_id: PaymentId,
     /// By whom.
     pub merchant: MerchantAbout,
-    /// How much.
+    /// How much it is about: the payment; of a capture, refund or reversal what was taken or came back by it.
     pub amount: Money,
     /// Where the payment stands.
     pub status: PaymentStatus,
     /// Why it was declined, for the payer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the account holds afterwards.
+    /// What the account holds afterwards, without what is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<Sum>,
+    /// Of `held` and `confirm`: until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
     /// When.
     #[schema(value_type = String)]
     pub at: Timestamp,

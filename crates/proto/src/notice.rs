@@ -60,7 +60,10 @@ pub fn open(
 }
 
 /// A payer's verdict on a payment that waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Pay.
     Confirm,

@@ -69,6 +69,10 @@ problems! {
     RequestIdConflict "request_id_conflict" 409 "This request id was used for something else.";
     /// The thing exists and is another.
     Conflict "conflict" 409 "This exists already and differs.";
+    /// What is asked is not possible as the payment stands.
+    PaymentState "payment_state" 409 "The payment is not in a state that allows this.";
+    /// The day of the payment has closed.
+    UseRefund "use_refund" 409 "The day of the payment has closed: refund it.";
     /// Too large a body.
     TooLarge "too_large" 413 "The request is too large.";
     /// Not JSON by its own word.
@@ -81,6 +85,10 @@ problems! {
     SequenceUsed "sequence_used" 422 "The sequence was used or is too old.";
     /// The lifetime is above five minutes.
     LifetimeTooLong "lifetime_too_long" 422 "The lifetime is too long.";
+    /// More than what was reserved, or than what is left of what was taken.
+    AmountTooLarge "amount_too_large" 422 "The amount is more than what is left.";
+    /// The account was closed meanwhile.
+    AccountClosed "account_closed" 422 "The payer's account was closed.";
     /// Understood, and not possible.
     Unprocessable "unprocessable" 422 "This can't be done.";
     /// Too many calls.

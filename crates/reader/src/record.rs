@@ -4,7 +4,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use warifu_proto::Malformed;
 use warifu_proto::code::{Route, Scanned};
 use warifu_proto::id::{Id, IssuerId, PaymentKind};
 use warifu_proto::limits::{DEADLINE_DEFAULT_MS, ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
@@ -50,7 +49,6 @@ pub struct Record {
     /// The name of this attempt, for ever.
     pub request_id: RequestId,
     /// Prefix and partition: where to ask.
-    #[serde(with = "route_text")]
     pub route: Route,
     /// Whom the code belonged to when it was scanned.
     pub issuer: IssuerId,
@@ -165,21 +163,5 @@ impl fmt::Debug for Record {
             .field("amount", &self.amount)
             .field("standing", &self.standing)
             .finish_non_exhaustive()
-    }
-}
-
-/// A route as its digits.
-mod route_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{Malformed, Route};
-
-    pub(super) fn serialize<S: Serializer>(route: &Route, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(route)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Route, D::Error> {
-        let text = String::deserialize(from)?;
-        Route::parse(&text).map_err(|bad: Malformed| serde::de::Error::custom(bad))
     }
 }

@@ -53,7 +53,7 @@ fn link() -> Link {
             exponent: 0,
         },
         currency_number: 392,
-        limits: LimitsAbout { lifetime_max_s: 300 },
+        limits: LimitsAbout { lifetime_max_s: 300, ..LimitsAbout::default() },
         issuer: IssuerAbout {
             id: IssuerId::from_raw([2; 16]),
             name: "Aoba Pay".to_owned(),
@@ -232,6 +232,7 @@ impl World {
             status: PaymentStatus::Approved,
             reason: None,
             balance: None,
+            expires_at: None,
             at: self.now,
         };
         let plain = serde_json::to_vec(&text).unwrap();

@@ -75,7 +75,7 @@ async fn answer(app: &App, state: &CredentialState) -> ApiResult<LinkAnswer> {
             currency: state.account.currency.code,
             exponent: state.account.currency.exponent,
         },
-        limits: LimitsAbout { lifetime_max_s: LIFETIME_MAX_S },
+        limits: LimitsAbout { lifetime_max_s: LIFETIME_MAX_S, ..LimitsAbout::default() },
         issuer: IssuerAbout {
             id: app.config.id,
             name: app.config.name.clone(),

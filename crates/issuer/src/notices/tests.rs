@@ -184,6 +184,7 @@ async fn the_payer_is_told_what_became_of_each_code_and_only_the_payer_can_read_
     let [first, second] = [open(&payer, &taken[0]), open(&payer, &taken[1])];
     let sum = |minor| Some(Sum { minor, currency: paid.currency });
     let expected = NoticeText {
+        expires_at: None,
         kind: "paid".to_owned(),
         payment_id: paid.id(prefix(), 7),
         merchant: MerchantAbout { id: BAKERY, name: "Aoba Bakery".to_owned() },
