@@ -6,7 +6,11 @@
 //! refuse journals that were fine.
 
 mod codes;
+mod life;
 mod money;
+mod standing;
+
+pub(crate) use life::{legs_of, moved_minor};
 
 use warifu_proto::id::MerchantId;
 use warifu_proto::link::LinkKeys;
@@ -15,10 +19,10 @@ use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use crate::Corrupt;
-use crate::account::Account;
+use crate::account::{Account, AccountStanding, Day};
 use crate::credential::{Credential, Invitation, InvitationState, Usage};
 use crate::entry::{AccountOpened, Digest, Entry, Fact, Invited, Linked};
-use crate::partition::{OPERATOR, Partition, Remembered};
+use crate::partition::{Answered, OPERATOR, Partition, Remembered};
 use crate::undo::{Old, UndoLog};
 use crate::vault::Vault;
 
@@ -68,6 +72,17 @@ impl Partition {
             Fact::Registered(it) => self.register(it, entry.at, undo),
             Fact::Withdrawn(it) => self.withdraw(it, entry.at, undo),
             Fact::Decided(it) => self.decided(it, entry.at, undo),
+            Fact::Changed(it) => self.changed(it, undo),
+            Fact::Tombstone(it) => self.remember(
+                it.merchant,
+                &it.request,
+                Digest::default(),
+                Answered::Tombstone,
+                undo,
+            ),
+            Fact::AccountStood(it) => self.account_stood(it, undo),
+            Fact::CredentialStood(it) => self.credential_stood(it, undo),
+            Fact::Limited(it) => self.limited(it, undo),
         }
     }
 
@@ -86,9 +101,12 @@ impl Partition {
             currency: it.currency,
             floor_minor: it.floor_minor,
             balance_minor: 0,
+            reserved_minor: 0,
+            standing: AccountStanding::Active,
+            day: Day::default(),
         });
         undo.keep(Old::AccountOpened);
-        self.remember(OPERATOR, &it.request, it.digest, undo)
+        self.remember(OPERATOR, &it.request, it.digest, Answered::Operator, undo)
     }
 
     fn invite(&mut self, it: &Invited, vault: &Vault, undo: &mut UndoLog) -> Fit {
@@ -162,16 +180,20 @@ impl Partition {
         caller: MerchantId,
         request: &RequestId,
         digest: Digest,
+        answered: Answered,
         undo: &mut UndoLog,
     ) -> Fit {
         let key = (caller, request.clone());
-        if self.requests.contains_key(&key) {
+        let before = self.requests.get(&key).copied();
+        let was_reversed = before.is_some_and(|it| it.answered == Answered::Tombstone);
+        // A payment that comes after its reversal is declined, and from then on is what the id stands for.
+        if before.is_some() && !(was_reversed && answered == Answered::Payment) {
             return Err("its request id was used before");
         }
         let sequence = self.sequence;
         self.remembered.push_back((sequence, caller, request.clone()));
-        self.requests.insert(key, Remembered { sequence, digest });
-        undo.keep(Old::Request(caller, request.clone()));
+        self.requests.insert(key, Remembered { sequence, answered, digest });
+        undo.keep(Old::Request(caller, request.clone(), before));
         Ok(())
     }
 

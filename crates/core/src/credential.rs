@@ -42,6 +42,16 @@ pub const CODES_MAX: usize = 8;
 pub struct Usage {
     /// Whether it was unlinked.
     pub is_unlinked: bool,
+    /// Whether the operator lets it pay nothing for now.
+    pub is_suspended: bool,
+    /// The business day of its last payment without a question, counted from 1970-01-01.
+    pub unasked_day: u32,
+    /// Payments without a question on that day.
+    pub unasked_count: u32,
+    /// What was paid by long codes since the last code that was registered.
+    pub offline_minor: u64,
+    /// In how many payments.
+    pub offline_count: u32,
     /// Highest sequence seen.
     pub sequence_highest: u32,
     /// Bit n: the sequence n + 1 below the highest was seen.
@@ -69,6 +79,11 @@ impl Usage {
     pub(crate) fn new() -> Self {
         Self {
             is_unlinked: false,
+            is_suspended: false,
+            unasked_day: 0,
+            unasked_count: 0,
+            offline_minor: 0,
+            offline_count: 0,
             sequence_highest: 0,
             sequences_seen: 0,
             ended_to: 0,
@@ -84,6 +99,11 @@ impl Usage {
     /// their arrival.
     pub fn codes(&self) -> &[CodeRef] {
         self.codes.get(..usize::from(self.codes_count)).unwrap_or_default()
+    }
+
+    /// Payments without a question on a day.
+    pub fn unasked_on(&self, day: u32) -> u32 {
+        if self.unasked_day == day { self.unasked_count } else { 0 }
     }
 
     /// Whether the last withdrawal had this sequence.
@@ -145,6 +165,11 @@ impl Credential {
         to.raw(&self.key);
         to.raw(&vault.seal(self.id, self.keys.to_bytes().as_slice()));
         to.flag(self.usage.is_unlinked);
+        to.flag(self.usage.is_suspended);
+        to.u32(self.usage.unasked_day);
+        to.u32(self.usage.unasked_count);
+        to.u64(self.usage.offline_minor);
+        to.u32(self.usage.offline_count);
         to.u32(self.usage.sequence_highest);
         to.u16(self.usage.sequences_seen);
         to.u32(self.usage.ended_to);
@@ -167,6 +192,9 @@ impl Credential {
             .ok_or(LayoutError("link keys that this vault does not open"))?;
         let mut usage = Usage::new();
         usage.is_unlinked = from.flag()?;
+        usage.is_suspended = from.flag()?;
+        (usage.unasked_day, usage.unasked_count) = (from.u32()?, from.u32()?);
+        (usage.offline_minor, usage.offline_count) = (from.u64()?, from.u32()?);
         usage.sequence_highest = from.u32()?;
         usage.sequences_seen = from.u16()?;
         usage.ended_to = from.u32()?;

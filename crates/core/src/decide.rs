@@ -3,19 +3,36 @@
 //! Everything is decided before anything is written. A repeated request never decides again: it is answered by what
 //! stands there. What a caller may do at all (signatures, rights, rates) was judged before the command was made.
 
+mod capture;
+mod change;
+mod confirm;
+mod expire;
 mod invite;
 mod link;
+mod long_code;
 mod open_account;
 mod pay;
+mod refund;
 mod register;
+mod release;
+mod reverse;
+mod stand;
 mod top_up;
 mod unlink;
 
+pub use capture::Capture;
+pub use change::OldPayment;
+pub use confirm::Confirm;
 pub use invite::Invite;
 pub use link::Link;
+pub use long_code::LongCode;
 pub use open_account::OpenAccount;
 pub use pay::{Pay, Standing};
+pub use refund::Refund;
 pub use register::Register;
+pub use release::Release;
+pub use reverse::Reverse;
+pub use stand::{Limit, StandAccount, StandCredential};
 pub use top_up::TopUp;
 pub use unlink::Unlink;
 
@@ -25,6 +42,7 @@ use warifu_proto::time::Timestamp;
 
 use crate::entry::{Digest, Fact};
 use crate::partition::{OPERATOR, Partition};
+use crate::payment::Payment;
 use crate::vault::Vault;
 
 /// What is asked of one partition.
@@ -43,7 +61,23 @@ pub enum Command {
     /// Register a code, or withdraw all.
     Register(Register),
     /// Pay.
-    Pay(Pay),
+    Pay(Box<Pay>),
+    /// Take a hold.
+    Capture(Capture),
+    /// Give a hold back.
+    Release(Release),
+    /// Give money back.
+    Refund(Refund),
+    /// Make a payment not to have happened.
+    Reverse(Reverse),
+    /// Say yes or no to a payment.
+    Confirm(Confirm),
+    /// Freeze, unfreeze or close an account.
+    StandAccount(StandAccount),
+    /// Suspend a credential, or no longer.
+    StandCredential(StandCredential),
+    /// Limit an account.
+    Limit(Limit),
 }
 
 /// What comes of a command.
@@ -74,6 +108,25 @@ pub enum Decision {
     UnlinkedBefore,
     /// Memory does not have the request id, but may have forgotten it: ask the index, then decide again as new.
     LookUp,
+    /// Nothing is to be done: the payment stands as was wished.
+    Unchanged {
+        /// As it stands.
+        payment: Box<Payment>,
+    },
+    /// The same of an account.
+    AccountUnchanged {
+        /// Which.
+        account_number: u32,
+    },
+    /// The same of a credential.
+    CredentialUnchanged {
+        /// Which.
+        credential_number: u32,
+    },
+    /// The payment was reversed before, and has not arrived.
+    ReversedBefore,
+    /// Memory does not have the payment: read it from the journal, then decide again with it.
+    NotInMemory,
     /// No registration matches yet: decide again when one arrives, and once more when the wait is over.
     Wait,
 }
@@ -99,6 +152,27 @@ pub enum Refusal {
     /// The balance would leave its bounds.
     #[error("the balance would be above 10^15 - 1 minor units")]
     BalanceTooLarge,
+    /// The account was closed.
+    #[error("the account was closed")]
+    AccountClosed,
+    /// The account has reserved money or a debt, so it can't be closed.
+    #[error("money of the account is reserved, or it owes some: settle that before closing it")]
+    AccountInUse,
+    /// No such payment, or another merchant's.
+    #[error("no such payment")]
+    PaymentUnknown,
+    /// The payment is another reader's.
+    #[error("another reader asked for this payment, and this one has no right to reverse it")]
+    NotYours,
+    /// The payment's status does not allow it.
+    #[error("the payment is not in a state that allows this: ask for it to see how it stands")]
+    PaymentState,
+    /// More than what is held, or than what is left of what was taken.
+    #[error("the amount is more than what is left of the payment")]
+    AmountTooLarge,
+    /// The issuer's day of the payment has closed.
+    #[error("the day of the payment has closed: refund it")]
+    UseRefund,
     /// The invitation was used, has expired or never was.
     #[error("the invitation is not known, was used or has expired")]
     InvitationUnknown,
@@ -146,6 +220,14 @@ impl Partition {
             Command::Unlink(it) => self.decide_unlink(it),
             Command::Register(it) => self.decide_register(it, now),
             Command::Pay(it) => self.decide_pay(it, is_new, now),
+            Command::Capture(it) => self.decide_capture(it, is_new, now),
+            Command::Release(it) => self.decide_release(it),
+            Command::Refund(it) => self.decide_refund(it, is_new),
+            Command::Reverse(it) => self.decide_reverse(it, is_new),
+            Command::Confirm(it) => self.decide_confirm(it, now),
+            Command::StandAccount(it) => self.decide_stand_account(it),
+            Command::StandCredential(it) => self.decide_stand_credential(it),
+            Command::Limit(it) => self.decide_limit(it),
         }
     }
 
@@ -175,7 +257,19 @@ impl Command {
             Self::OpenAccount(it) => Some((OPERATOR, &it.request, &it.digest)),
             Self::TopUp(it) => Some((OPERATOR, &it.request, &it.digest)),
             Self::Pay(it) => Some((it.merchant, &it.request, &it.digest)),
-            Self::Invite(_) | Self::Link(_) | Self::Unlink(_) | Self::Register(_) => None,
+            Self::Capture(it) => Some((it.merchant, &it.request, &it.digest)),
+            Self::Refund(it) => Some((it.merchant, &it.request, &it.digest)),
+            // A reversal has the id of the payment that it reverses, and none of its own.
+            Self::Reverse(_)
+            | Self::Invite(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Register(_)
+            | Self::Release(_)
+            | Self::Confirm(_)
+            | Self::StandAccount(_)
+            | Self::StandCredential(_)
+            | Self::Limit(_) => None,
         }
     }
 }

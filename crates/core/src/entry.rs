@@ -10,15 +10,20 @@
 use warifu_proto::code::Locator;
 use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, ReaderId};
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture, PaymentStatus};
 use warifu_proto::registration::Tag;
 use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 pub(crate) use self::bytes::{
-    account_kind_number, read_account_kind, read_currency, read_currency_code, write_currency,
+    account_kind_number, capture_number, read_account_kind, read_capture, read_currency,
+    read_currency_code, write_currency,
 };
+use crate::account::AccountStanding;
+use crate::life::Change;
+use crate::limits::Limits;
+use crate::payment::Payment;
 use crate::vault::SEAL_BYTES;
 
 mod bytes;
@@ -60,8 +65,18 @@ pub enum Fact {
     Registered(Registered),
     /// The payer left the screen: all older codes ended.
     Withdrawn(Withdrawn),
-    /// A payment was decided: approved or declined.
+    /// A payment was decided: approved, held, to be confirmed by its payer, or declined.
     Decided(Decided),
+    /// Something happened to a payment.
+    Changed(Box<Changed>),
+    /// A payment that has not arrived was reversed: should it arrive, it is declined.
+    Tombstone(Tombstone),
+    /// An account was frozen, unfrozen or closed.
+    AccountStood(AccountStood),
+    /// A credential was suspended, or is no longer.
+    CredentialStood(CredentialStood),
+    /// An account got limits of its own, or has the issuer's again.
+    Limited(Limited),
 }
 
 /// See [`Fact::AccountOpened`].
@@ -176,12 +191,94 @@ pub struct Decided {
     pub locator: Locator,
     /// The day in the issuer's time zone, counted from 1970-01-01.
     pub business_day: u32,
-    /// Why not; nothing when approved.
+    /// Whether the money was to be taken at once.
+    pub capture: Capture,
+    /// Approved, held, awaiting its payer or declined.
+    pub status: PaymentStatus,
+    /// Why it was declined.
     pub rejection: Option<Rejection>,
+    /// Until when it is held, or the payer may answer.
+    pub expires_at: Option<Timestamp>,
     /// Which registration matched.
     pub matched: Option<Matched>,
-    /// What moved; nothing when declined.
+    /// The registration itself, when it came inside of a long code and is stored by this.
+    pub offline: Option<Offline>,
+    /// What moved: only when approved.
     pub legs: Vec<Leg>,
+}
+
+/// A registration that came inside of a long code: what [`Decided`] does not say of it elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offline {
+    /// Hides the digits.
+    pub tag: Tag,
+    /// Of the statement.
+    pub digest: Digest,
+    /// Until when it could be paid with.
+    pub expires_at: Timestamp,
+    /// Most that it can pay; 0 for any.
+    pub cap_minor: u64,
+}
+
+/// See [`Fact::Changed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// What happened.
+    pub change: Change,
+    /// By which reader; nothing when the payer or time did it.
+    pub reader: Option<ReaderId>,
+    /// Of a capture or refund: the reader's id of it, and what is compared when it is repeated.
+    pub request: Option<(RequestId, Digest)>,
+    /// What was taken, given back or set free by it.
+    pub amount_minor: u64,
+    /// The payment as it stands now, whole: whoever reads this entry needs none before it.
+    pub payment: Payment,
+    /// What moved.
+    pub legs: Vec<Leg>,
+    /// The payer's notice about it, counted from 1; 0 for none.
+    pub notice_number: u64,
+    /// The account's balance afterwards.
+    pub balance_minor: i64,
+}
+
+/// See [`Fact::Tombstone`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Whose payment.
+    pub merchant: MerchantId,
+    /// Which reader reversed it.
+    pub reader: ReaderId,
+    /// The payment's request id.
+    pub request: RequestId,
+}
+
+/// See [`Fact::AccountStood`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountStood {
+    /// Which.
+    pub account_number: u32,
+    /// How it stands now.
+    pub standing: AccountStanding,
+    /// What is paid out when it is closed.
+    pub legs: Vec<Leg>,
+}
+
+/// See [`Fact::CredentialStood`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialStood {
+    /// Which.
+    pub credential_number: u32,
+    /// Whether it can't pay now.
+    pub is_suspended: bool,
+}
+
+/// See [`Fact::Limited`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// Which account.
+    pub account_number: u32,
+    /// Its own limits; nothing for the issuer's.
+    pub limits: Option<Limits>,
 }
 
 /// The registration that a scanned code matched.

@@ -13,7 +13,9 @@ use crate::account::Account;
 use crate::code_book::{BookedCode, CodeBook};
 use crate::credential::{Credential, Invitation};
 use crate::entry::Digest;
+use crate::limits::Limits;
 use crate::payment::Payment;
+use crate::payment_book::PaymentBook;
 
 /// How many of its last entries a partition remembers payments and request ids of. Older ones are found by the index,
 /// which must therefore never lag further than this. At 6 000 payments/s in one partition it is five seconds.
@@ -22,11 +24,29 @@ pub const WINDOW: u64 = 32_768;
 /// Whose request ids: a merchant's, or the operator's own.
 pub const OPERATOR: MerchantId = MerchantId::from_raw([0; 16]);
 
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The operator's own.
+    Operator,
+    /// A payment.
+    Payment,
+    /// A capture or refund.
+    Change {
+        /// Of the payment that this entry began.
+        first_sequence: u64,
+    },
+    /// A payment that was reversed before it arrived.
+    Tombstone,
+}
+
 /// What is remembered of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remembered {
     /// The entry that answered it.
     pub sequence: u64,
+    /// What it was for.
+    pub answered: Answered,
     /// What is compared when it is repeated.
     pub digest: Digest,
 }
@@ -59,8 +79,9 @@ pub struct Partition {
     /// In order of sequence: who to forget next.
     pub(crate) remembered: VecDeque<(u64, MerchantId, RequestId)>,
     pub(crate) pasts: BTreeMap<MerchantId, Past>,
-    /// In order of their first sequence.
-    pub(crate) payments: VecDeque<Payment>,
+    /// Of accounts that have their own.
+    pub(crate) limits: BTreeMap<u32, Limits>,
+    pub(crate) payments: PaymentBook,
 }
 
 impl Partition {
@@ -82,7 +103,8 @@ impl Partition {
             requests: BTreeMap::new(),
             remembered: VecDeque::new(),
             pasts: BTreeMap::new(),
-            payments: VecDeque::new(),
+            limits: BTreeMap::new(),
+            payments: PaymentBook::default(),
         }
     }
 
@@ -174,9 +196,22 @@ impl Partition {
 
     /// A payment that memory still has, by the sequence of its first entry.
     pub fn payment(&self, first_sequence: u64) -> Option<&Payment> {
-        let at =
-            self.payments.binary_search_by_key(&first_sequence, |it| it.first_sequence).ok()?;
-        self.payments.get(at)
+        self.payments.get(first_sequence)
+    }
+
+    /// Payments that hold money back: held, or waiting for their payer.
+    pub fn open_payments(&self) -> impl Iterator<Item = &Payment> {
+        self.payments.open()
+    }
+
+    /// When the next of them runs out.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.payments.next_due()
+    }
+
+    /// The limits that an account has of its own.
+    pub fn limits_of(&self, account_number: u32) -> Option<Limits> {
+        self.limits.get(&account_number).copied()
     }
 
     /// How many payments memory has.
@@ -229,13 +264,15 @@ impl Partition {
     /// The same, and says which request ids left memory.
     pub fn forget_with(&mut self, mut forgotten: impl FnMut(MerchantId, &RequestId)) {
         let Some(until) = self.sequence.checked_sub(WINDOW) else { return };
-        while self.payments.front().is_some_and(|it| it.first_sequence <= until) {
-            self.payments.pop_front();
-        }
+        self.payments.forget(until);
         while self.remembered.front().is_some_and(|(sequence, ..)| *sequence <= until) {
-            let Some((_, caller, request)) = self.remembered.pop_front() else { break };
-            forgotten(caller, &request);
+            let Some((sequence, caller, request)) = self.remembered.pop_front() else { break };
             let key = (caller, request);
+            // A tombstone whose payment came after all stays remembered by the payment.
+            if self.requests.get(&key).is_some_and(|it| it.sequence != sequence) {
+                continue;
+            }
+            forgotten(caller, &key.1);
             self.requests.remove(&key);
             let past = self.pasts.entry(key.0).or_default();
             if past.greatest_forgotten.as_ref().is_none_or(|greatest| key.1 > *greatest) {

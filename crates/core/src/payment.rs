@@ -4,13 +4,29 @@ use warifu_proto::code::Prefix;
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::{MerchantId, PaymentId, ReaderId};
 use warifu_proto::limits::PARTITIONS;
-use warifu_proto::message::PaymentStatus;
+use warifu_proto::message::{Capture, PaymentStatus};
 use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
-use crate::entry::{Decided, Digest, Entry, Fact, read_currency_code};
+use crate::entry::{
+    Decided, Digest, Entry, Fact, capture_number, read_capture, read_currency_code,
+};
 use crate::layout::{LayoutError, Reader, Writer};
+
+/// Whether the payer was asked, and what they said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Question {
+    /// No.
+    #[default]
+    None,
+    /// Yes; without an answer yet, or ever.
+    Asked,
+    /// Yes, and they confirmed.
+    Confirmed,
+    /// Yes, and they refused.
+    Refused,
+}
 
 /// A payment as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +43,14 @@ pub struct Payment {
     pub request: RequestId,
     /// What is compared when it is repeated.
     pub digest: Digest,
+    /// Whether the money was to be taken at once.
+    pub capture: Capture,
     /// Where it stands.
     pub status: PaymentStatus,
+    /// Whether the payer was asked.
+    pub question: Question,
+    /// Until when it is held, or the payer may answer.
+    pub expires_at: Option<Timestamp>,
     /// Why it was declined.
     pub rejection: Option<Rejection>,
     /// How much was asked.
@@ -43,13 +65,28 @@ pub struct Payment {
     pub credential_number: Option<u32>,
     /// When it was decided.
     pub decided_at: Timestamp,
+    /// The day in the issuer's time zone, counted from 1970-01-01.
+    pub business_day: u32,
 }
 
 impl Payment {
-    /// The payment that an entry began.
-    pub fn begun_by(entry: &Entry) -> Option<Self> {
-        let Fact::Decided(decided) = &entry.fact else { return None };
-        Some(Self::of(decided, entry.sequence, entry.at))
+    /// The payment as an entry left it, if it began or changed one.
+    pub fn left_by(entry: &Entry) -> Option<Self> {
+        match &entry.fact {
+            Fact::Decided(it) => Some(Self::of(it, entry.sequence, entry.at)),
+            Fact::Changed(it) => Some(it.payment.clone()),
+            Fact::AccountOpened(_)
+            | Fact::ToppedUp(_)
+            | Fact::Invited(_)
+            | Fact::Linked(_)
+            | Fact::Unlinked(_)
+            | Fact::Registered(_)
+            | Fact::Withdrawn(_)
+            | Fact::Tombstone(_)
+            | Fact::AccountStood(_)
+            | Fact::CredentialStood(_)
+            | Fact::Limited(_) => None,
+        }
     }
 
     /// Its id for others.
@@ -59,9 +96,12 @@ impl Payment {
     }
 
     pub(crate) fn of(decided: &Decided, sequence: u64, at: Timestamp) -> Self {
-        let (status, captured_minor) = match decided.rejection {
-            None => (PaymentStatus::Approved, decided.amount_minor),
-            Some(_) => (PaymentStatus::Declined, 0),
+        let captured_minor =
+            if decided.status == PaymentStatus::Approved { decided.amount_minor } else { 0 };
+        let question = if decided.status == PaymentStatus::AwaitingPayer {
+            Question::Asked
+        } else {
+            Question::None
         };
         Self {
             first_sequence: sequence,
@@ -70,7 +110,10 @@ impl Payment {
             reader: decided.reader,
             request: decided.request.clone(),
             digest: decided.digest,
-            status,
+            capture: decided.capture,
+            status: decided.status,
+            question,
+            expires_at: decided.expires_at,
             rejection: decided.rejection,
             amount_minor: decided.amount_minor,
             currency: decided.currency,
@@ -78,6 +121,7 @@ impl Payment {
             refunded_minor: 0,
             credential_number: decided.matched.map(|it| it.credential_number),
             decided_at: at,
+            business_day: decided.business_day,
         }
     }
 
@@ -88,16 +132,16 @@ impl Payment {
         to.raw(&self.reader.raw());
         to.request_id(&self.request);
         to.raw(&self.digest);
-        to.u8(match self.status {
-            PaymentStatus::Approved => 1,
-            PaymentStatus::Held => 2,
-            PaymentStatus::AwaitingPayer => 3,
-            PaymentStatus::Declined => 4,
-            PaymentStatus::Reversed => 5,
-            PaymentStatus::Released => 6,
-            PaymentStatus::Expired => 7,
-            PaymentStatus::Unknown => 0,
+        to.u8(capture_number(self.capture));
+        to.u8(status_number(self.status));
+        to.u8(match self.question {
+            Question::None => 0,
+            Question::Asked => 1,
+            Question::Confirmed => 2,
+            Question::Refused => 3,
         });
+        to.flag(self.expires_at.is_some());
+        to.time(self.expires_at.unwrap_or_default());
         to.u8(self.rejection.map_or(0, Rejection::number));
         to.u64(self.amount_minor);
         to.raw(self.currency.as_str().as_bytes());
@@ -105,6 +149,7 @@ impl Payment {
         to.u64(self.refunded_minor);
         to.u64(self.credential_number.map_or(0, |number| u64::from(number).saturating_add(1)));
         to.time(self.decided_at);
+        to.u32(self.business_day);
     }
 
     pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -115,15 +160,19 @@ impl Payment {
             reader: ReaderId::from_raw(from.array()?),
             request: from.request_id()?,
             digest: from.array()?,
-            status: match from.u8()? {
-                1 => PaymentStatus::Approved,
-                2 => PaymentStatus::Held,
-                3 => PaymentStatus::AwaitingPayer,
-                4 => PaymentStatus::Declined,
-                5 => PaymentStatus::Reversed,
-                6 => PaymentStatus::Released,
-                7 => PaymentStatus::Expired,
-                _ => return Err(LayoutError("an unknown status")),
+            capture: read_capture(from)?,
+            status: read_status(from)?,
+            question: match from.u8()? {
+                0 => Question::None,
+                1 => Question::Asked,
+                2 => Question::Confirmed,
+                3 => Question::Refused,
+                _ => return Err(LayoutError("an unknown word of the payer")),
+            },
+            expires_at: match (from.flag()?, from.time()?) {
+                (true, at) => Some(at),
+                (false, at) if at == Timestamp::default() => None,
+                (false, _) => return Err(LayoutError("a missing time with a value")),
             },
             rejection: match from.u8()? {
                 0 => None,
@@ -142,8 +191,36 @@ impl Payment {
                 ),
             },
             decided_at: from.time()?,
+            business_day: from.u32()?,
         })
     }
+}
+
+/// Number of a status in layouts.
+pub(crate) fn status_number(status: PaymentStatus) -> u8 {
+    match status {
+        PaymentStatus::Unknown => 0,
+        PaymentStatus::Approved => 1,
+        PaymentStatus::Held => 2,
+        PaymentStatus::AwaitingPayer => 3,
+        PaymentStatus::Declined => 4,
+        PaymentStatus::Reversed => 5,
+        PaymentStatus::Released => 6,
+        PaymentStatus::Expired => 7,
+    }
+}
+
+pub(crate) fn read_status(from: &mut Reader<'_>) -> Result<PaymentStatus, LayoutError> {
+    Ok(match from.u8()? {
+        1 => PaymentStatus::Approved,
+        2 => PaymentStatus::Held,
+        3 => PaymentStatus::AwaitingPayer,
+        4 => PaymentStatus::Declined,
+        5 => PaymentStatus::Reversed,
+        6 => PaymentStatus::Released,
+        7 => PaymentStatus::Expired,
+        _ => return Err(LayoutError("an unknown status")),
+    })
 }
 
 /// Where a payment lies: its id says it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! u8 version = 1 · u8 partition · u64 sequence · u64 time · u32 business day · accounts · credentials · invitations ·
-//! codes · merchants · world · requests · pasts · payments, each a count and so many items in a fixed order
+//! codes · merchants · world · limits · requests · pasts · payments, each a count and so many items in a fixed order
 //! ```
 
 use warifu_proto::id::MerchantId;
@@ -12,8 +12,9 @@ use crate::account::Account;
 use crate::code_book::CodeBook;
 use crate::credential::{Credential, Invitation};
 use crate::layout::{LayoutError, Reader, Writer};
-use crate::partition::{Partition, Past, Remembered};
-use crate::payment::Payment;
+use crate::limits::Limits;
+use crate::partition::{Answered, Partition, Past, Remembered};
+use crate::payment_book::PaymentBook;
 use crate::vault::Vault;
 
 const VERSION: u8 = 1;
@@ -45,14 +46,12 @@ impl Partition {
             to.u16(*currency);
             to.raw(&minor.to_be_bytes());
         }
-        to.count(self.remembered.len());
-        for (sequence, caller, request) in &self.remembered {
-            to.u64(*sequence);
-            to.raw(&caller.raw());
-            to.request_id(request);
-            let remembered = self.requests.get(&(*caller, request.clone()));
-            to.raw(&remembered.map(|it| it.digest).unwrap_or_default());
+        to.count(self.limits.len());
+        for (account_number, limits) in &self.limits {
+            to.u32(*account_number);
+            limits.encode(&mut to);
         }
+        self.encode_requests(&mut to);
         let pasts: Vec<_> = self
             .pasts
             .iter()
@@ -63,9 +62,57 @@ impl Partition {
             to.raw(&caller.raw());
             to.request_id(greatest);
         }
-        to.count(self.payments.len());
-        self.payments.iter().for_each(|it| it.encode(&mut to));
+        self.payments.encode(&mut to);
         to.0
+    }
+
+    /// In order of sequence. A tombstone whose payment came after all lies under the id that the payment has now: its
+    /// line says so by a later sequence.
+    fn encode_requests(&self, to: &mut Writer) {
+        to.count(self.remembered.len());
+        for (sequence, caller, request) in &self.remembered {
+            to.u64(*sequence);
+            to.raw(&caller.raw());
+            to.request_id(request);
+            let now = self.requests.get(&(*caller, request.clone()));
+            to.flag(now.is_some_and(|it| it.sequence == *sequence));
+            let Some(now) = now.filter(|it| it.sequence == *sequence) else { continue };
+            to.raw(&now.digest);
+            let (kind, first_sequence) = match now.answered {
+                Answered::Operator => (1, 0),
+                Answered::Payment => (2, 0),
+                Answered::Change { first_sequence } => (3, first_sequence),
+                Answered::Tombstone => (4, 0),
+            };
+            to.u8(kind);
+            to.u64(first_sequence);
+        }
+    }
+
+    fn decode_requests(&mut self, from: &mut Reader<'_>) -> Result<(), LayoutError> {
+        let line = |from: &mut Reader<'_>| {
+            let (sequence, caller) = (from.u64()?, MerchantId::from_raw(from.array()?));
+            let request = from.request_id()?;
+            if !from.flag()? {
+                return Ok((sequence, caller, request, None));
+            }
+            let digest = from.array()?;
+            let answered = match (from.u8()?, from.u64()?) {
+                (1, 0) => Answered::Operator,
+                (2, 0) => Answered::Payment,
+                (3, first_sequence) => Answered::Change { first_sequence },
+                (4, 0) => Answered::Tombstone,
+                _ => return Err(LayoutError("an unknown kind of request")),
+            };
+            Ok((sequence, caller, request, Some(Remembered { sequence, digest, answered })))
+        };
+        for (sequence, caller, request, remembered) in from.many(line)? {
+            if let Some(remembered) = remembered {
+                self.requests.insert((caller, request.clone()), remembered);
+            }
+            self.remembered.push_back((sequence, caller, request));
+        }
+        Ok(())
     }
 
     /// Reads it again.
@@ -99,20 +146,15 @@ impl Partition {
             .many(|from| Ok((from.u16()?, i128::from_be_bytes(from.array()?))))?
             .into_iter()
             .collect();
-        let remembered = |from: &mut Reader<'_>| {
-            let (sequence, caller) = (from.u64()?, MerchantId::from_raw(from.array()?));
-            Ok((sequence, caller, from.request_id()?, from.array()?))
-        };
-        for (sequence, caller, request, digest) in from.many(remembered)? {
-            state.requests.insert((caller, request.clone()), Remembered { sequence, digest });
-            state.remembered.push_back((sequence, caller, request));
-        }
+        state.limits =
+            from.many(|from| Ok((from.u32()?, Limits::decode(from)?)))?.into_iter().collect();
+        state.decode_requests(from)?;
         let past = |from: &mut Reader<'_>| {
             let caller = MerchantId::from_raw(from.array()?);
             Ok((caller, Past { greatest_forgotten: Some(from.request_id()?) }))
         };
         state.pasts = from.many(past)?.into_iter().collect();
-        state.payments = from.many(Payment::decode)?.into();
+        state.payments = PaymentBook::decode(from)?;
         from.end()?;
         Ok(state)
     }

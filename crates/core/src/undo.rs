@@ -7,7 +7,9 @@ use warifu_proto::time::Timestamp;
 use crate::account::Account;
 use crate::code_book::BookedCode;
 use crate::credential::{Invitation, Usage};
-use crate::partition::Partition;
+use crate::limits::Limits;
+use crate::partition::{Partition, Remembered};
+use crate::payment::Payment;
 
 /// One value as it was.
 #[derive(Debug)]
@@ -23,8 +25,10 @@ pub(crate) enum Old {
     CodeForgotten(u16, usize, BookedCode),
     Merchant((MerchantId, u16), Option<i128>),
     World(u16, Option<i128>),
-    Request(MerchantId, RequestId),
+    Request(MerchantId, RequestId, Option<Remembered>),
+    Limits(u32, Option<Limits>),
     PaymentBegun,
+    PaymentChanged(u64, Option<Box<Payment>>),
 }
 
 /// The old values of one partition since the last commit, oldest first.
@@ -108,12 +112,16 @@ impl Old {
             }
             Self::Merchant(key, old) => put_or_remove(&mut to.merchants, key, old),
             Self::World(currency, old) => put_or_remove(&mut to.world, currency, old),
-            Self::Request(caller, request) => {
-                to.requests.remove(&(caller, request));
+            Self::Request(caller, request, old) => {
+                put_or_remove(&mut to.requests, (caller, request), old);
                 to.remembered.pop_back();
             }
-            Self::PaymentBegun => {
-                to.payments.pop_back();
+            Self::Limits(account_number, old) => {
+                put_or_remove(&mut to.limits, account_number, old);
+            }
+            Self::PaymentBegun => to.payments.undo_begin(),
+            Self::PaymentChanged(first_sequence, old) => {
+                to.payments.undo_change(first_sequence, old.map(|it| *it));
             }
         }
     }

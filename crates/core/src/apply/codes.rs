@@ -14,6 +14,18 @@ use crate::undo::{Old, UndoLog};
 
 impl Partition {
     pub(super) fn register(&mut self, it: &Registered, at: Timestamp, undo: &mut UndoLog) -> Fit {
+        self.book(it, at, undo)?;
+        // The terminal has network again: what it may pay without begins anew.
+        let mut usage = self.usage(it.credential_number)?;
+        if usage.offline_count > 0 {
+            (usage.offline_minor, usage.offline_count) = (0, 0);
+            return self.set_usage(it.credential_number, usage, undo);
+        }
+        Ok(())
+    }
+
+    /// Puts a code into the book.
+    pub(super) fn book(&mut self, it: &Registered, at: Timestamp, undo: &mut UndoLog) -> Fit {
         let slot = self.slot_of(it.locator)?;
         let mut usage = self.usage(it.credential_number)?;
         usage.take_sequence(it.code_sequence).map_err(|_| "its sequence was used before")?;

@@ -1,13 +1,15 @@
 //! What entries do to balances and payments.
 
 use warifu_proto::id::MerchantId;
+use warifu_proto::message::PaymentStatus;
 use warifu_proto::rejection::Rejection;
 use warifu_proto::time::Timestamp;
 
 use super::Fit;
+use crate::account::Account;
 use crate::credential::CodeRef;
-use crate::entry::{Decided, Holder, Leg, Matched, Side, ToppedUp};
-use crate::partition::{OPERATOR, Partition};
+use crate::entry::{Decided, Holder, Leg, Matched, Registered, Side, ToppedUp};
+use crate::partition::{Answered, OPERATOR, Partition};
 use crate::payment::Payment;
 use crate::undo::{Old, UndoLog};
 
@@ -18,7 +20,7 @@ impl Partition {
             return Err("its account gets nothing");
         }
         self.post(&it.legs, None, undo)?;
-        self.remember(OPERATOR, &it.request, it.digest, undo)
+        self.remember(OPERATOR, &it.request, it.digest, Answered::Operator, undo)
     }
 
     pub(super) fn decided(&mut self, it: &Decided, at: Timestamp, undo: &mut UndoLog) -> Fit {
@@ -26,8 +28,11 @@ impl Partition {
             return Err("its business day goes back");
         }
         self.business_day = it.business_day;
-        if it.rejection.is_some() && !it.legs.is_empty() {
-            return Err("declined with money");
+        if it.rejection.is_some() != (it.status == PaymentStatus::Declined) {
+            return Err("declined without a reason, or with one and not");
+        }
+        if it.status != PaymentStatus::Approved && !it.legs.is_empty() {
+            return Err("money moved by a payment that is not approved");
         }
         match &it.matched {
             Some(matched) => self.settle(it, matched, at, undo)?,
@@ -39,12 +44,12 @@ impl Partition {
             }
             None => {}
         }
-        self.payments.push_back(Payment::of(it, self.sequence, at));
+        self.payments.begin(Payment::of(it, self.sequence, at));
         undo.keep(Old::PaymentBegun);
-        self.remember(it.merchant, &it.request, it.digest, undo)
+        self.remember(it.merchant, &it.request, it.digest, Answered::Payment, undo)
     }
 
-    /// Moves the money of an approved payment and ends the code of one that consumes it.
+    /// Moves or reserves the money of a payment and ends the code of one that consumes it.
     fn settle(
         &mut self,
         it: &Decided,
@@ -52,26 +57,32 @@ impl Partition {
         at: Timestamp,
         undo: &mut UndoLog,
     ) -> Fit {
+        if let Some(offline) = &it.offline {
+            let registered = Registered {
+                credential_number: matched.credential_number,
+                locator: it.locator,
+                code_sequence: matched.code_sequence,
+                tag: offline.tag,
+                digest: offline.digest,
+                expires_at: offline.expires_at,
+                cap_minor: offline.cap_minor,
+            };
+            self.book(&registered, at, undo)?;
+        }
         let credential =
             self.credential(matched.credential_number).ok_or("its credential is missing")?;
         let account_number = credential.account_number;
         if it.rejection.is_none() {
-            let paid = Leg {
-                holder: Holder::Account(account_number),
-                side: Side::Debit,
-                amount_minor: it.amount_minor,
-            };
-            let mut payers = it.legs.iter().filter(|leg| matches!(leg.holder, Holder::Account(_)));
-            if payers.next() != Some(&paid) || payers.next().is_some() {
-                return Err("approved without the payer's money");
-            }
             if self
                 .account(account_number)
                 .is_some_and(|account| account.currency.code != it.currency)
             {
-                return Err("approved in another currency");
+                return Err("paid in another currency");
             }
-            self.post(&it.legs, Some(it.merchant), undo)?;
+            if it.status == PaymentStatus::Approved {
+                self.take(it, account_number, undo)?;
+            }
+            self.count(it, account_number, undo)?;
         }
         let account = self.account(account_number).ok_or("its account is missing")?;
         if account.balance_minor != matched.balance_minor {
@@ -86,6 +97,36 @@ impl Partition {
         }
     }
 
+    fn take(&mut self, it: &Decided, account_number: u32, undo: &mut UndoLog) -> Fit {
+        let paid = Leg {
+            holder: Holder::Account(account_number),
+            side: Side::Debit,
+            amount_minor: it.amount_minor,
+        };
+        let mut payers = it.legs.iter().filter(|leg| matches!(leg.holder, Holder::Account(_)));
+        if payers.next() != Some(&paid) || payers.next().is_some() {
+            return Err("approved without the payer's money");
+        }
+        self.post(&it.legs, Some(it.merchant), undo)
+    }
+
+    /// Counts a payment on its day, and reserves what is not taken at once.
+    fn count(&mut self, it: &Decided, account_number: u32, undo: &mut UndoLog) -> Fit {
+        let amount_minor = it.amount_minor;
+        let is_reserved = it.status != PaymentStatus::Approved;
+        let mut fits = true;
+        self.change_account(account_number, undo, |account| {
+            account.day = account.day.on(it.business_day);
+            account.day.spent_minor = account.day.spent_minor.saturating_add(amount_minor);
+            account.day.count = account.day.count.saturating_add(1);
+            if is_reserved {
+                fits = account.covers(amount_minor);
+                account.reserved_minor = account.reserved_minor.saturating_add(amount_minor);
+            }
+        })?;
+        if fits { Ok(()) } else { Err("more reserved than there is") }
+    }
+
     fn consume(
         &mut self,
         it: &Decided,
@@ -98,6 +139,14 @@ impl Partition {
             return Err("its notice is not the next one");
         }
         usage.notice_number = matched.notice_number;
+        if it.status != PaymentStatus::Declined && it.status != PaymentStatus::AwaitingPayer {
+            usage.unasked_count = usage.unasked_on(it.business_day).saturating_add(1);
+            usage.unasked_day = it.business_day;
+        }
+        if it.offline.is_some() && it.rejection.is_none() {
+            usage.offline_minor = usage.offline_minor.saturating_add(it.amount_minor);
+            usage.offline_count = usage.offline_count.saturating_add(1);
+        }
         let code =
             CodeRef { slot: self.slot_of(it.locator)?, code_sequence: matched.code_sequence };
         // Law 2 is checked here, expiry and retirement are not: rules about these may be mended, and what was decided
@@ -117,7 +166,12 @@ impl Partition {
     }
 
     /// Moves money: the legs of an entry sum to nothing, and no account that pays goes below its floor.
-    fn post(&mut self, legs: &[Leg], merchant: Option<MerchantId>, undo: &mut UndoLog) -> Fit {
+    pub(super) fn post(
+        &mut self,
+        legs: &[Leg],
+        merchant: Option<MerchantId>,
+        undo: &mut UndoLog,
+    ) -> Fit {
         let first = legs.iter().find_map(|leg| match leg.holder {
             Holder::Account(number) => Some(number),
             Holder::Merchant | Holder::World => None,
@@ -156,17 +210,30 @@ impl Partition {
     }
 
     fn post_account(&mut self, number: u32, currency: u16, change: i64, undo: &mut UndoLog) -> Fit {
-        let account = usize::try_from(number).ok().and_then(|at| self.accounts.get_mut(at));
-        let account = account.ok_or("a leg's account is missing")?;
+        let account = self.account(number).ok_or("a leg's account is missing")?;
         if account.currency.number != currency {
             return Err("legs in two currencies");
         }
         let balance = account.balance_minor.checked_add(change).ok_or("a balance above 2^63")?;
-        if change < 0 && balance < account.floor_minor {
+        let is_covered = balance
+            .checked_sub_unsigned(account.reserved_minor)
+            .is_some_and(|left| left >= account.floor_minor);
+        if change < 0 && !is_covered {
             return Err("a balance below its floor");
         }
+        self.change_account(number, undo, |account| account.balance_minor = balance)
+    }
+
+    pub(super) fn change_account(
+        &mut self,
+        number: u32,
+        undo: &mut UndoLog,
+        change: impl FnOnce(&mut Account),
+    ) -> Fit {
+        let account = usize::try_from(number).ok().and_then(|at| self.accounts.get_mut(at));
+        let account = account.ok_or("its account is missing")?;
         undo.keep(Old::Account(number, *account));
-        account.balance_minor = balance;
+        change(account);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use warifu_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{Decision, Refusal};
+use crate::account::AccountStanding;
 use crate::entry::{Fact, Invited, SealedSecret};
 use crate::partition::Partition;
 use crate::vault::Vault;
@@ -34,7 +35,11 @@ impl Partition {
         now: Timestamp,
         vault: &Vault,
     ) -> Result<Decision, Refusal> {
-        let (account_number, _) = self.account_by_id(it.account).ok_or(Refusal::AccountUnknown)?;
+        let (account_number, account) =
+            self.account_by_id(it.account).ok_or(Refusal::AccountUnknown)?;
+        if account.standing == AccountStanding::Closed {
+            return Err(Refusal::AccountClosed);
+        }
         if self.invitation(it.invitation).is_some() {
             // An id never gets a second secret: see the vault.
             return Err(Refusal::InvitationUnknown);

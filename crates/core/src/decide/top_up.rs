@@ -6,6 +6,7 @@ use warifu_proto::money::Money;
 use warifu_proto::request_id::RequestId;
 
 use super::{Decision, Refusal};
+use crate::account::AccountStanding;
 use crate::entry::{Digest, Fact, Holder, Leg, Side, ToppedUp};
 use crate::partition::{OPERATOR, Partition};
 
@@ -29,6 +30,9 @@ impl Partition {
         }
         let (account_number, account) =
             self.account_by_id(it.account).ok_or(Refusal::AccountUnknown)?;
+        if account.standing == AccountStanding::Closed {
+            return Err(Refusal::AccountClosed);
+        }
         if account.currency.code != it.amount.currency() {
             return Err(Refusal::CurrencyMismatch);
         }

@@ -4,14 +4,19 @@ use warifu_proto::code::Locator;
 use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, ReaderId};
 use warifu_proto::limits::PARTITIONS;
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture, PaymentStatus};
 use warifu_proto::rejection::Rejection;
 
 use super::{
-    AccountOpened, Decided, Entry, Fact, Holder, Invited, Leg, Linked, Matched, Registered, Side,
-    ToppedUp, Unlinked, Withdrawn,
+    AccountOpened, AccountStood, Changed, CredentialStood, Decided, Entry, Fact, Holder, Invited,
+    Leg, Limited, Linked, Matched, Offline, Registered, Side, Tombstone, ToppedUp, Unlinked,
+    Withdrawn,
 };
+use crate::account::AccountStanding;
 use crate::layout::{LayoutError, Reader, Writer};
+use crate::life::Change;
+use crate::limits::Limits;
+use crate::payment::{Payment, read_status, status_number};
 
 /// Version of every layout so far.
 const VERSION: u8 = 1;
@@ -27,6 +32,11 @@ impl Fact {
             Self::Registered(_) => 6,
             Self::Withdrawn(_) => 7,
             Self::Decided(_) => 8,
+            Self::Changed(_) => 9,
+            Self::Tombstone(_) => 10,
+            Self::AccountStood(_) => 11,
+            Self::CredentialStood(_) => 12,
+            Self::Limited(_) => 13,
         }
     }
 }
@@ -82,6 +92,28 @@ impl Entry {
                 to.raw(&it.digest);
             }
             Fact::Decided(it) => it.encode(to),
+            Fact::Changed(it) => it.encode(to),
+            Fact::Tombstone(it) => {
+                to.raw(&it.merchant.raw());
+                to.raw(&it.reader.raw());
+                to.request_id(&it.request);
+            }
+            Fact::AccountStood(it) => {
+                to.u32(it.account_number);
+                to.u8(it.standing.number());
+                write_legs(to, &it.legs);
+            }
+            Fact::CredentialStood(it) => {
+                to.u32(it.credential_number);
+                to.flag(it.is_suspended);
+            }
+            Fact::Limited(it) => {
+                to.u32(it.account_number);
+                to.flag(it.limits.is_some());
+                if let Some(limits) = &it.limits {
+                    limits.encode(to);
+                }
+            }
         }
     }
 
@@ -150,6 +182,25 @@ impl Entry {
                 digest: from.array()?,
             }),
             8 => Fact::Decided(Decided::decode(from)?),
+            9 => Fact::Changed(Box::new(Changed::decode(from)?)),
+            10 => Fact::Tombstone(Tombstone {
+                merchant: MerchantId::from_raw(from.array()?),
+                reader: ReaderId::from_raw(from.array()?),
+                request: from.request_id()?,
+            }),
+            11 => Fact::AccountStood(AccountStood {
+                account_number: from.u32()?,
+                standing: AccountStanding::read(from)?,
+                legs: read_legs(from)?,
+            }),
+            12 => Fact::CredentialStood(CredentialStood {
+                credential_number: from.u32()?,
+                is_suspended: from.flag()?,
+            }),
+            13 => Fact::Limited(Limited {
+                account_number: from.u32()?,
+                limits: if from.flag()? { Some(Limits::decode(from)?) } else { None },
+            }),
             _ => return Err(LayoutError("an entry's kind that this program does not know")),
         };
         from.end()?;
@@ -167,48 +218,163 @@ impl Decided {
         to.raw(self.currency.as_str().as_bytes());
         to.u32(self.locator.number());
         to.u32(self.business_day);
+        to.u8(capture_number(self.capture));
+        to.u8(status_number(self.status));
         to.u8(self.rejection.map_or(0, Rejection::number));
+        if is_open(self.status) {
+            to.time(self.expires_at.unwrap_or_default());
+        }
         match &self.matched {
             None => to.u8(0),
             Some(it) => {
-                to.u8(1);
+                to.u8(if self.offline.is_some() { 2 } else { 1 });
                 to.u32(it.credential_number);
                 to.u32(it.code_sequence);
                 to.u64(it.notice_number);
                 to.i64(it.balance_minor);
             }
         }
+        if let (Some(_), Some(it)) = (&self.matched, &self.offline) {
+            to.raw(&it.tag);
+            to.raw(&it.digest);
+            to.time(it.expires_at);
+            to.u64(it.cap_minor);
+        }
         write_legs(to, &self.legs);
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let (merchant, reader) =
+            (MerchantId::from_raw(from.array()?), ReaderId::from_raw(from.array()?));
+        let (request, digest) = (from.request_id()?, from.array()?);
+        let (amount_minor, currency) = (from.u64()?, read_currency_code(from)?);
+        let (locator, business_day) = (read_locator(from)?, from.u32()?);
+        let (capture, status) = (read_capture(from)?, read_status(from)?);
+        let rejection = match from.u8()? {
+            0 => None,
+            number => {
+                Some(Rejection::from_number(number).ok_or(LayoutError("an unknown rejection"))?)
+            }
+        };
+        let expires_at = if is_open(status) { Some(from.time()?) } else { None };
+        let matching = from.u8()?;
+        let matched = match matching {
+            0 => None,
+            1 | 2 => Some(Matched {
+                credential_number: from.u32()?,
+                code_sequence: from.u32()?,
+                notice_number: from.u64()?,
+                balance_minor: from.i64()?,
+            }),
+            _ => return Err(LayoutError("an unknown option")),
+        };
+        let offline = if matching == 2 {
+            Some(Offline {
+                tag: from.array()?,
+                digest: from.array()?,
+                expires_at: from.time()?,
+                cap_minor: from.u64()?,
+            })
+        } else {
+            None
+        };
+        let legs = read_legs(from)?;
         Ok(Self {
-            merchant: MerchantId::from_raw(from.array()?),
-            reader: ReaderId::from_raw(from.array()?),
-            request: from.request_id()?,
-            digest: from.array()?,
-            amount_minor: from.u64()?,
-            currency: read_currency_code(from)?,
-            locator: read_locator(from)?,
-            business_day: from.u32()?,
-            rejection: match from.u8()? {
-                0 => None,
-                number => Some(
-                    Rejection::from_number(number).ok_or(LayoutError("an unknown rejection"))?,
-                ),
-            },
-            matched: match from.u8()? {
-                0 => None,
-                1 => Some(Matched {
-                    credential_number: from.u32()?,
-                    code_sequence: from.u32()?,
-                    notice_number: from.u64()?,
-                    balance_minor: from.i64()?,
-                }),
-                _ => return Err(LayoutError("an unknown option")),
-            },
-            legs: read_legs(from)?,
+            merchant,
+            reader,
+            request,
+            digest,
+            amount_minor,
+            currency,
+            locator,
+            business_day,
+            capture,
+            status,
+            rejection,
+            expires_at,
+            matched,
+            offline,
+            legs,
         })
+    }
+}
+
+fn is_open(status: PaymentStatus) -> bool {
+    matches!(status, PaymentStatus::Held | PaymentStatus::AwaitingPayer)
+}
+
+impl Changed {
+    fn encode(&self, to: &mut Writer) {
+        let (change, rejection) = match self.change {
+            Change::Confirmed => (1, 0),
+            Change::Stopped(rejection) => (2, rejection.number()),
+            Change::Refused => (3, 0),
+            Change::TimedOut => (4, 0),
+            Change::Captured => (5, 0),
+            Change::Released => (6, 0),
+            Change::Expired => (7, 0),
+            Change::Refunded => (8, 0),
+            Change::Reversed => (9, 0),
+        };
+        to.u8(change);
+        to.u8(rejection);
+        to.flag(self.reader.is_some());
+        if let Some(reader) = &self.reader {
+            to.raw(&reader.raw());
+        }
+        to.flag(self.request.is_some());
+        if let Some((request, digest)) = &self.request {
+            to.request_id(request);
+            to.raw(digest);
+        }
+        to.u64(self.amount_minor);
+        self.payment.encode(to);
+        write_legs(to, &self.legs);
+        to.u64(self.notice_number);
+        to.i64(self.balance_minor);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let change = match (from.u8()?, from.u8()?) {
+            (1, 0) => Change::Confirmed,
+            (2, number) => Change::Stopped(
+                Rejection::from_number(number).ok_or(LayoutError("an unknown rejection"))?,
+            ),
+            (3, 0) => Change::Refused,
+            (4, 0) => Change::TimedOut,
+            (5, 0) => Change::Captured,
+            (6, 0) => Change::Released,
+            (7, 0) => Change::Expired,
+            (8, 0) => Change::Refunded,
+            (9, 0) => Change::Reversed,
+            _ => return Err(LayoutError("an unknown change")),
+        };
+        Ok(Self {
+            change,
+            reader: if from.flag()? { Some(ReaderId::from_raw(from.array()?)) } else { None },
+            request: if from.flag()? { Some((from.request_id()?, from.array()?)) } else { None },
+            amount_minor: from.u64()?,
+            payment: Payment::decode(from)?,
+            legs: read_legs(from)?,
+            notice_number: from.u64()?,
+            balance_minor: from.i64()?,
+        })
+    }
+}
+
+/// Number of the wish to take at once or later in layouts.
+pub(crate) fn capture_number(capture: Capture) -> u8 {
+    match capture {
+        Capture::Now => 1,
+        Capture::Later => 2,
+    }
+}
+
+pub(crate) fn read_capture(from: &mut Reader<'_>) -> Result<Capture, LayoutError> {
+    match from.u8()? {
+        1 => Ok(Capture::Now),
+        2 => Ok(Capture::Later),
+        _ => Err(LayoutError("neither now nor later")),
     }
 }
 
