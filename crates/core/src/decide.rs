@@ -251,6 +251,69 @@ impl Partition {
 }
 
 impl Command {
+    /// The payment that it is about, by the entry that began it.
+    pub fn first_sequence(&self) -> Option<u64> {
+        match self {
+            Self::Capture(it) => Some(it.first_sequence),
+            Self::Release(it) => Some(it.first_sequence),
+            Self::Refund(it) => Some(it.first_sequence),
+            Self::Reverse(it) => it.first_sequence,
+            Self::Confirm(it) => Some(it.first_sequence),
+            Self::OpenAccount(_)
+            | Self::TopUp(_)
+            | Self::Invite(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Register(_)
+            | Self::Pay(_)
+            | Self::StandAccount(_)
+            | Self::StandCredential(_)
+            | Self::Limit(_) => None,
+        }
+    }
+
+    /// The payment that it is about, if it was read from the journal.
+    pub fn old(&self) -> Option<&OldPayment> {
+        match self {
+            Self::Capture(it) => it.old.as_deref(),
+            Self::Release(it) => it.old.as_deref(),
+            Self::Refund(it) => it.old.as_deref(),
+            Self::Reverse(it) => it.old.as_deref(),
+            Self::Confirm(_)
+            | Self::OpenAccount(_)
+            | Self::TopUp(_)
+            | Self::Invite(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Register(_)
+            | Self::Pay(_)
+            | Self::StandAccount(_)
+            | Self::StandCredential(_)
+            | Self::Limit(_) => None,
+        }
+    }
+
+    /// Gives it the payment that was read from the journal.
+    pub fn set_old(&mut self, old: Box<OldPayment>) {
+        match self {
+            Self::Capture(it) => it.old = Some(old),
+            Self::Release(it) => it.old = Some(old),
+            Self::Refund(it) => it.old = Some(old),
+            Self::Reverse(it) => it.old = Some(old),
+            Self::Confirm(_)
+            | Self::OpenAccount(_)
+            | Self::TopUp(_)
+            | Self::Invite(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Register(_)
+            | Self::Pay(_)
+            | Self::StandAccount(_)
+            | Self::StandCredential(_)
+            | Self::Limit(_) => {}
+        }
+    }
+
     /// The request id that makes repeating it safe, and whose it is.
     pub fn request(&self) -> Option<(MerchantId, &RequestId, &Digest)> {
         match self {

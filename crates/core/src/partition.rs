@@ -209,6 +209,12 @@ impl Partition {
         self.payments.next_due()
     }
 
+    /// Since when somebody waits for what this partition has to end: a payer's answer, or the end of a hold that is
+    /// overdue.
+    pub fn unresolved_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.payments.unresolved_since(now)
+    }
+
     /// The limits that an account has of its own.
     pub fn limits_of(&self, account_number: u32) -> Option<Limits> {
         self.limits.get(&account_number).copied()

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use warifu_proto::limits::CONFIRM_LIFETIME_MS;
+use warifu_proto::message::PaymentStatus;
 use warifu_proto::time::Timestamp;
 
 use crate::layout::{LayoutError, Reader, Writer};
@@ -48,6 +50,23 @@ impl PaymentBook {
     /// When the next open payment runs out.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Since when the oldest question to a payer, or hold whose time is over, waits for its end.
+    pub(crate) fn unresolved_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let soon = now.plus_ms(CONFIRM_LIFETIME_MS);
+        let front = self.timers.iter().take_while(|(at, _)| *at <= soon);
+        front
+            .filter_map(|(at, first_sequence)| {
+                let payment = self.get(*first_sequence)?;
+                let is_question = payment.status == PaymentStatus::AwaitingPayer;
+                if is_question {
+                    Some(payment.decided_at)
+                } else {
+                    Some(*at).filter(|at| *at <= now)
+                }
+            })
+            .min()
     }
 
     pub(crate) fn begin(&mut self, payment: Payment) {

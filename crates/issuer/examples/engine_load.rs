@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio::sync::oneshot;
 use warifu_core::decide::{Command, Invite, Link, OpenAccount, Pay, Register, Standing, TopUp};
+use warifu_core::limits::Limits;
 use warifu_core::partition::WINDOW;
 use warifu_core::place::id_in;
 use warifu_core::vault::Vault;
@@ -24,7 +25,7 @@ use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, ReaderId};
 use warifu_proto::link::LinkKeys;
 use warifu_proto::mac;
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture};
 use warifu_proto::money::Money;
 use warifu_proto::registration::{Statement, tag};
 use warifu_proto::request_id::RequestId;
@@ -177,9 +178,14 @@ fn main() -> anyhow::Result<()> {
                 amount: Money::new(1, currency.code)?,
                 deadline_at: now.plus_ms(10_000),
                 wait_until: now.plus_ms(1_500),
+                long_code: None,
+                capture: Capture::Now,
+                hold_until: now.plus_ms(60_000),
+                limits: Limits::default(),
+                is_reversed: false,
                 business_day: 20_000,
             };
-            pipe.send(payer.partition, Command::Pay(pay))?;
+            pipe.send(payer.partition, Command::Pay(Box::new(pay)))?;
             paid += 1;
             in_second += 1;
         }

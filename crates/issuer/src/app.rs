@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use warifu_core::decide::{Command, Refusal, Standing};
+use warifu_core::payment::{PaymentPlace, payment_place};
 use warifu_core::place::partition_of;
 use warifu_proto::base64url;
 use warifu_proto::code::Prefix;
-use warifu_proto::directory::{Directory, Merchant, Reader};
-use warifu_proto::id::CredentialId;
+use warifu_proto::directory::{Directory, Merchant, Reader, Right};
+use warifu_proto::id::{CredentialId, PaymentId};
 use warifu_proto::key::{PrivateKey, PublicKey, Thumbprint};
 use warifu_proto::limits::PARTITIONS;
+use warifu_proto::mac;
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::registration::clock_ack;
 use warifu_proto::time::Timestamp;
@@ -23,11 +25,14 @@ use warifu_server::problem::{ApiProblem, ApiResult};
 use crate::config::Config;
 use crate::engine::{Answer, Ask, CredentialState, Engine, Refused};
 use crate::misses::Misses;
+use crate::notices::Questions;
 use crate::texts::Texts;
 use crate::views::Views;
 
 /// How long a handler waits for the lane when the caller named no deadline.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a payment that has left memory is read for one command.
+const READ_AGAIN_MAX: usize = 3;
 /// Parsed keys of credentials that are kept; beyond that all are dropped and read again.
 const KEYS_KEPT_MAX: usize = 200_000;
 
@@ -44,6 +49,7 @@ pub(crate) struct App {
     pub(crate) time_zone: jiff::tz::TimeZone,
     /// Keys what is compared of a repeated request, so that an erased text can't be guessed from the journal.
     pub(crate) digest_key: zeroize::Zeroizing<[u8; 32]>,
+    pub(crate) questions: Arc<Questions>,
     pub(crate) misses: Mutex<Misses>,
     pub(crate) keys: RwLock<HashMap<CredentialId, Arc<CredentialKey>>>,
 }
@@ -126,6 +132,57 @@ impl App {
         patience: Duration,
     ) -> ApiResult<Answer> {
         self.engine.ask(partition, Ask::Decide(Box::new(command)), patience).await.map_err(problem)
+    }
+
+    /// Decides a command about a payment, whatever the payment's age: what has left memory is read and given along.
+    pub(crate) async fn decide_about(
+        &self,
+        partition: u8,
+        mut command: Command,
+    ) -> ApiResult<Answer> {
+        for _ in 0..READ_AGAIN_MAX {
+            let ask = Ask::Decide(Box::new(command.clone()));
+            match self.engine.ask(partition, ask, PATIENCE).await {
+                Err(Refused::NotInMemory(place)) => {
+                    command.set_old(self.engine.read_payment(place).await.map_err(problem)?);
+                }
+                answer => return answer.map_err(problem),
+            }
+        }
+        let detail = "the payment changes faster than it can be read; try again in a moment";
+        Err(ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(1))
+    }
+
+    /// The reader that signed a call, which must have a right and take part.
+    pub(crate) fn reader_with(&self, caller: &Caller, right: Right) -> ApiResult<KnownReader> {
+        let reader = self.reader(caller)?;
+        let takes_part = reader.reader_standing == Standing::Active
+            && reader.merchant_standing == Standing::Active;
+        if takes_part && reader.reader.rights.contains(&right) {
+            return Ok(reader);
+        }
+        let detail = if takes_part {
+            "this reader has no right to do this: its merchant gives rights when pairing it"
+        } else {
+            "this reader or its merchant is suspended"
+        };
+        Err(ApiProblem::new(ProblemCode::Forbidden, detail))
+    }
+
+    /// The place that a payment's id names.
+    pub(crate) fn place_of(&self, payment: &str) -> ApiResult<(PaymentId, PaymentPlace)> {
+        let id = PaymentId::parse(payment)?;
+        let place = payment_place(self.prefix(), id).ok_or_else(|| problem(Refused::NotFound))?;
+        Ok((id, place))
+    }
+
+    /// What is compared of a repeated request. Keyed, so that the journal does not give away texts to who guesses them.
+    pub(crate) fn digest(&self, parts: &[&str]) -> [u8; 16] {
+        let text: String = parts.iter().map(|part| format!("{}:{part}\n", part.len())).collect();
+        mac::first_16(mac::hmac_sha256(
+            self.digest_key.as_slice(),
+            &[b"warifu/request/v1\n", text.as_bytes()],
+        ))
     }
 
     /// Asks for something that is there.
@@ -219,7 +276,9 @@ impl KeyRing for Ring {
 /// What the lane refused, as the caller hears it.
 pub(crate) fn problem(refused: Refused) -> ApiProblem {
     match refused {
-        Refused::NotFound => ApiProblem::new(ProblemCode::NotFound, "there is nothing of this id"),
+        Refused::NotFound | Refused::NotInMemory(_) => {
+            ApiProblem::new(ProblemCode::NotFound, "there is nothing of this id")
+        }
         Refused::NotAccepted(why) => {
             ApiProblem::new(ProblemCode::NotAccepted, why).retry_after_s(1)
         }
@@ -236,6 +295,13 @@ fn problem_code(refusal: Refusal) -> ProblemCode {
     match refusal {
         Refusal::RequestIdConflict => ProblemCode::RequestIdConflict,
         Refusal::AccountUnknown => ProblemCode::NotFound,
+        Refusal::PaymentUnknown => ProblemCode::NotFound,
+        Refusal::NotYours => ProblemCode::Forbidden,
+        Refusal::PaymentState => ProblemCode::PaymentState,
+        Refusal::UseRefund => ProblemCode::UseRefund,
+        Refusal::AmountTooLarge => ProblemCode::AmountTooLarge,
+        Refusal::AccountClosed => ProblemCode::AccountClosed,
+        Refusal::AccountInUse => ProblemCode::Conflict,
         Refusal::CurrencyMismatch | Refusal::BalanceTooLarge => ProblemCode::Unprocessable,
         Refusal::InvitationUnknown => ProblemCode::InvitationUnknown,
         Refusal::ProofInvalid => ProblemCode::ProofInvalid,

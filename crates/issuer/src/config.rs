@@ -1,14 +1,17 @@
 //! The issuer's settings: one TOML file, checked once. Unknown keys are refused; every key can be given as
 //! `WARIFU_ISSUER_<KEY>` too. Secrets are files, never values.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use warifu_core::limits::Limits;
 use warifu_proto::code::Prefix;
 use warifu_proto::currency::CurrencyCode;
-use warifu_proto::id::IssuerId;
+use warifu_proto::id::{IssuerId, MerchantId};
 use warifu_proto::key::PublicKey;
+use warifu_proto::limits::HOLD_DEFAULT_S;
 use warifu_proto::message::AccountKind;
 
 /// `issuer.toml`. Paths are relative to its folder.
@@ -51,6 +54,12 @@ pub struct Config {
     /// Partitions that new accounts are spread over, 1–100. May grow, never shrinks for accounts that exist.
     #[serde(default = "default_partitions")]
     pub partitions: u8,
+    /// What payers may spend, in minor units of their account's currency. Accounts may have limits of their own.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// How long money can be held.
+    #[serde(default)]
+    pub holds: HoldsConfig,
     /// How old the copy of the directory may be before payments are refused, in seconds.
     #[serde(default = "default_directory_max_age_s")]
     pub directory_max_age_s: u64,
@@ -68,6 +77,98 @@ pub struct Config {
     pub behind_tls_proxy: bool,
 }
 
+/// `[limits]`. A missing limit does not exist, but for those of long codes, which have careful defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Most of one payment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_max_minor: Option<u64>,
+    /// Most of all payments of one business day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_max_minor: Option<u64>,
+    /// Most payments of one business day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_count_max: Option<u32>,
+    /// Above this amount the payer has to confirm on the phone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_above_minor: Option<u64>,
+    /// After so many payments of one terminal and day without a question the payer has to confirm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_above_count: Option<u32>,
+    /// Most that a terminal without network can pay, since its last code that was registered.
+    #[serde(default = "default_offline_max_minor")]
+    pub offline_max_minor: u64,
+    /// Most payments of a terminal without network, since then. 0: none at all.
+    #[serde(default = "default_offline_count_max")]
+    pub offline_count_max: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            payment_max_minor: None,
+            day_max_minor: None,
+            day_count_max: None,
+            confirm_above_minor: None,
+            confirm_above_count: None,
+            offline_max_minor: default_offline_max_minor(),
+            offline_count_max: default_offline_count_max(),
+        }
+    }
+}
+
+impl From<LimitsConfig> for Limits {
+    fn from(it: LimitsConfig) -> Self {
+        Self {
+            payment_max_minor: it.payment_max_minor,
+            day_max_minor: it.day_max_minor,
+            day_count_max: it.day_count_max,
+            confirm_above_minor: it.confirm_above_minor,
+            confirm_above_count: it.confirm_above_count,
+            offline_max_minor: Some(it.offline_max_minor),
+            offline_count_max: Some(it.offline_count_max),
+        }
+    }
+}
+
+/// `[holds]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldsConfig {
+    /// How long a hold lasts, in seconds.
+    #[serde(default = "default_hold_s")]
+    pub default_s: u64,
+    /// The same for some merchants, by their id.
+    #[serde(default)]
+    pub merchants: BTreeMap<MerchantId, u64>,
+}
+
+impl Default for HoldsConfig {
+    fn default() -> Self {
+        Self { default_s: default_hold_s(), merchants: BTreeMap::new() }
+    }
+}
+
+impl HoldsConfig {
+    /// How long a hold of this merchant lasts, in milliseconds.
+    pub fn lifetime_ms(&self, merchant: MerchantId) -> u64 {
+        self.merchants.get(&merchant).copied().unwrap_or(self.default_s).saturating_mul(1000)
+    }
+}
+
+/// Longest hold, in seconds: a year. Money that is held longer should have been taken.
+const HOLD_MAX_S: u64 = 365 * 86_400;
+
+fn default_offline_max_minor() -> u64 {
+    10_000
+}
+fn default_offline_count_max() -> u32 {
+    3
+}
+fn default_hold_s() -> u64 {
+    HOLD_DEFAULT_S
+}
 fn default_network_file() -> PathBuf {
     "network.json".into()
 }
@@ -113,6 +214,10 @@ impl Config {
                 "time_zone `{}` is not known: give a name like Asia/Tokyo",
                 self.time_zone
             ));
+        }
+        let holds = std::iter::once(&self.holds.default_s).chain(self.holds.merchants.values());
+        if holds.into_iter().any(|it| !(1..=HOLD_MAX_S).contains(it)) {
+            faults.push("holds must last 1 second to 365 days".to_owned());
         }
         if self.in_flight_max == 0 {
             faults.push("in_flight_max must be above 0".to_owned());
@@ -194,6 +299,25 @@ data = "data"
 # tls_key_file = "key.pem"
 # ca_file = "roots.pem"
 behind_tls_proxy = false
+
+# What payers may spend, in minor units of their account's currency; accounts may have limits of their own.
+# A limit that is not named does not exist. The day is that of time_zone.
+[limits]
+# payment_max_minor = 100000
+# day_max_minor = 300000
+# day_count_max = 50
+# Above these the payer has to confirm on the phone: an amount, a number of payments a day.
+# confirm_above_minor = 30000
+# confirm_above_count = 20
+# What a phone without network can pay by long codes, until its next code is registered.
+offline_max_minor = 10000
+offline_count_max = 3
+
+# How long money can be held, in seconds; merchants may have times of their own.
+[holds]
+default_s = 604800
+# [holds.merchants]
+# mer_... = 86400
 
 # Who may open accounts, top up and invite: the public half of operator.key.
 [operator_key]

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 use warifu_core::account::Account;
-use warifu_core::decide::{Command, Refusal};
+use warifu_core::decide::{Command, OldPayment, Refusal};
+use warifu_core::entry::Entry;
+use warifu_core::limits::Limits;
 use warifu_core::payment::{Payment, PaymentPlace};
 use warifu_core::vault::Vault;
 use warifu_proto::code::Prefix;
@@ -31,13 +33,16 @@ use zeroize::Zeroizing;
 
 use crate::store::{Head, Store};
 
+/// How often a payment that has left memory is read for one question.
+const READ_AGAIN_MAX: usize = 3;
+
 /// What is asked of the lane.
 #[derive(Debug)]
 pub enum Ask {
     /// To decide something.
     Decide(Box<Command>),
-    /// For a payment, by its place.
-    Payment(PaymentPlace),
+    /// For a payment, by its place; with what was read of it from the journal, if memory did not have it.
+    Payment(PaymentPlace, Option<Box<OldPayment>>),
     /// For a payment, by whose request it was.
     PaymentOf(MerchantId, RequestId),
     /// For a credential and its keys.
@@ -75,6 +80,15 @@ pub enum Answer {
     },
     /// A payment as it stands.
     Payment(PaymentState),
+    /// A capture or refund.
+    Changed {
+        /// The payment as it stands now.
+        payment: PaymentState,
+        /// The entry that made the change.
+        sequence: u64,
+    },
+    /// A payment has no effect and never will; nothing when it has not arrived before the reversal.
+    Reversed(Option<Box<PaymentState>>),
 }
 
 /// An account, with what only its partition knows.
@@ -84,6 +98,8 @@ pub struct AccountState {
     pub account: Account,
     /// Where it lives.
     pub partition: u8,
+    /// The limits that it has of its own.
+    pub limits: Option<Limits>,
 }
 
 /// A credential, with what only its partition knows.
@@ -97,8 +113,12 @@ pub struct CredentialState {
     pub keys: LinkKeys,
     /// Whether it was unlinked.
     pub is_unlinked: bool,
+    /// Whether it can't pay now.
+    pub is_suspended: bool,
     /// Whose money.
     pub account: Account,
+    /// The limits that the account has of its own.
+    pub limits: Option<Limits>,
     /// Where it lives.
     pub partition: u8,
 }
@@ -130,6 +150,9 @@ pub enum Refused {
     /// There is nothing of that name.
     #[error("there is no such thing")]
     NotFound,
+    /// The payment at this place is not in memory: read it ([`Engine::read_payment`]) and ask again with it.
+    #[error("the payment has left memory")]
+    NotInMemory(PaymentPlace),
     /// This message changed nothing and never will: the queue is full, the disk is, or the lane has stopped.
     #[error("not accepted: {0}")]
     NotAccepted(&'static str),
@@ -306,12 +329,45 @@ impl Engine {
         })
     }
 
-    /// A payment that memory no longer has, read from the journal.
+    /// A payment, whatever its age.
     ///
     /// # Errors
-    /// When the store can't be read.
-    pub fn old_payment(&self, place: PaymentPlace) -> anyhow::Result<Option<Payment>> {
-        lane::old_payment(self.store.as_ref(), place)
+    /// As [`Engine::ask`].
+    pub async fn payment(
+        &self,
+        place: PaymentPlace,
+        patience: Duration,
+    ) -> Result<PaymentState, Refused> {
+        let mut old = None;
+        for _ in 0..READ_AGAIN_MAX {
+            match self.ask(place.partition, Ask::Payment(place, old), patience).await {
+                Ok(Answer::Payment(state)) => return Ok(state),
+                Err(Refused::NotInMemory(place)) => old = Some(self.read_payment(place).await?),
+                Err(refused) => return Err(refused),
+                Ok(_) => return Err(Refused::NotFound),
+            }
+        }
+        Err(Refused::NotAccepted("the payment changes faster than it can be read"))
+    }
+
+    /// Reads a payment from the journal, off the lane: the last entry that changed it holds it whole.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`] when there is none; [`Refused::NotAccepted`] when the store can't be read.
+    pub async fn read_payment(&self, place: PaymentPlace) -> Result<Box<OldPayment>, Refused> {
+        // Before the reading: what is indexed later need not be in it.
+        let as_of = self.shared.indexed_sequence(place.partition);
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || read_payment(store.as_ref(), place)).await;
+        match read {
+            Ok(Ok(Some(payment))) => Ok(Box::new(OldPayment { payment, as_of })),
+            Ok(Ok(None)) => Err(Refused::NotFound),
+            Ok(Err(error)) => {
+                tracing::error!(error = format!("{error:#}"), "an old payment can't be read");
+                Err(Refused::NotAccepted("the journal can't be read now; see the issuer's log"))
+            }
+            Err(_) => Err(Refused::NotAccepted("reading the journal failed")),
+        }
     }
 
     /// Position of the last committed entry, to be followed.
@@ -363,6 +419,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn read_payment(store: &dyn Store, place: PaymentPlace) -> anyhow::Result<Option<Payment>> {
+    let PaymentPlace { partition, first_sequence } = place;
+    let sequence = store.last_change(partition, first_sequence)?.unwrap_or(first_sequence);
+    let Some(bytes) = store.entry(partition, sequence)? else { return Ok(None) };
+    let payment = Payment::left_by(&Entry::decode(&bytes)?);
+    Ok(payment.filter(|it| it.first_sequence == first_sequence))
 }
 
 /// Opens (or makes) the SQLite store in a folder.

@@ -160,6 +160,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
             vault_key.as_slice(),
             &[b"warifu/request-digest/v1\n"],
         )),
+        questions: notices.questions(),
         misses: Mutex::default(),
         keys: RwLock::new(HashMap::new()),
         config,

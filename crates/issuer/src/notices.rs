@@ -7,22 +7,24 @@
 //! Notices of one credential go one after another, those of different ones at the same time. A hub that is away stops
 //! all of them, for as long as it is away; a hub that refuses one notice stops nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
 use rusqlite::Connection;
-use warifu_core::entry::{Decided, Entry, Fact, Matched};
-use warifu_core::payment::{PaymentPlace, payment_id};
+use warifu_core::entry::{Entry, Fact};
+use warifu_core::life::Change;
+use warifu_core::payment::Payment;
 use warifu_core::place::id_in;
 use warifu_proto::code::Prefix;
+use warifu_proto::currency::CurrencyCode;
 use warifu_proto::directory::Directory;
-use warifu_proto::id::NoticeId;
+use warifu_proto::id::{CredentialId, NoticeId};
 use warifu_proto::message::{MerchantAbout, NoticeRequest, NoticeText, PaymentStatus};
 use warifu_proto::money::{Money, Sum};
 use warifu_proto::notice::seal;
@@ -32,12 +34,18 @@ use warifu_server::client::{Client, Peer};
 use warifu_server::db::{self, Durability};
 use warifu_server::follow::DirectoryFollower;
 use warifu_server::{chance, clock};
+use zeroize::Zeroizing;
 
-use crate::engine::{Answer, Ask, CredentialState, Engine};
+pub use self::questions::Questions;
+use crate::engine::{Answer, Ask, Engine};
+
+mod questions;
 
 const TABLES: &[&str] = &["
     CREATE TABLE cursor (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT;
     INSERT INTO cursor VALUES (1, 0);
+    CREATE TABLE question (payment BLOB PRIMARY KEY, text BLOB NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX question_by_end ON question (until_ms);
 "];
 /// How much of the journal is looked through at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -48,11 +56,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Notices under way at one time. Those of one credential go in order.
 const UNDER_WAY_MAX: usize = 32;
+/// Credentials whose seal keys are kept; beyond that all are dropped and asked for again.
+const ADDRESSEES_MAX: usize = 100_000;
 
 /// The sender of notices, running.
 #[derive(Debug)]
 pub struct Notices {
     task: tokio::task::JoinHandle<()>,
+    questions: Arc<Questions>,
 }
 
 /// Where names of merchants and the hub are looked up, each time anew.
@@ -86,13 +97,75 @@ struct Sender {
     client: Arc<Client>,
     sources: Sources,
     prefix: Prefix,
+    questions: Arc<Questions>,
+    /// By partition and number. What is kept of a credential never changes.
+    addressees: Mutex<HashMap<(u8, u32), Arc<Addressee>>>,
+}
+
+/// Whom a notice is for.
+struct Addressee {
+    credential: CredentialId,
+    seal_key: Zeroizing<[u8; 32]>,
+    currency: CurrencyCode,
 }
 
 /// A notice to be sent.
 #[derive(Clone)]
 struct Due {
     entry: Arc<Entry>,
-    matched: Matched,
+    /// The payment as the entry left it.
+    payment: Payment,
+    credential_number: u32,
+    number: u64,
+    balance_minor: i64,
+}
+
+impl Due {
+    /// The notice that an entry asks for.
+    fn of(entry: Entry) -> Option<Self> {
+        let payment = Payment::left_by(&entry)?;
+        let credential_number = payment.credential_number?;
+        let (number, balance_minor) = match &entry.fact {
+            Fact::Decided(it) => {
+                let matched = it.matched?;
+                (matched.notice_number, matched.balance_minor)
+            }
+            Fact::Changed(it) => (it.notice_number, it.balance_minor),
+            _ => return None,
+        };
+        let entry = Arc::new(entry);
+        (number != 0).then_some(Self { entry, payment, credential_number, number, balance_minor })
+    }
+
+    /// What happened, and how much it is about.
+    fn kind(&self) -> (&'static str, u64) {
+        let whole = self.payment.amount_minor;
+        match &self.entry.fact {
+            Fact::Changed(it) => match it.change {
+                Change::Captured | Change::Refunded => (it.change.name(), it.amount_minor),
+                Change::Reversed if it.amount_minor > 0 => (it.change.name(), it.amount_minor),
+                Change::Released | Change::Expired | Change::Reversed => (it.change.name(), whole),
+                Change::Confirmed | Change::Stopped(_) | Change::Refused | Change::TimedOut => {
+                    (outcome(self.payment.status), whole)
+                }
+            },
+            _ => (outcome(self.payment.status), whole),
+        }
+    }
+}
+
+/// What a decision is called.
+fn outcome(status: PaymentStatus) -> &'static str {
+    match status {
+        PaymentStatus::Approved => "paid",
+        PaymentStatus::Held => "held",
+        PaymentStatus::AwaitingPayer => "confirm",
+        PaymentStatus::Declined
+        | PaymentStatus::Reversed
+        | PaymentStatus::Released
+        | PaymentStatus::Expired
+        | PaymentStatus::Unknown => "declined",
+    }
 }
 
 /// The notices of one credential in a part of the journal.
@@ -164,8 +237,21 @@ impl Notices {
             );
             position = end;
         }
-        let sender = Arc::new(Sender { engine, client, sources, prefix });
-        Ok(Self { task: tokio::spawn(run(sender, cursor, position)) })
+        let questions = Arc::new(Questions::open(&path)?);
+        let sender = Arc::new(Sender {
+            engine,
+            client,
+            sources,
+            prefix,
+            questions: Arc::clone(&questions),
+            addressees: Mutex::default(),
+        });
+        Ok(Self { task: tokio::spawn(run(sender, cursor, position)), questions })
+    }
+
+    /// What payers were asked.
+    pub fn questions(&self) -> Arc<Questions> {
+        Arc::clone(&self.questions)
     }
 
     /// Ends the sending; what was not acknowledged is sent again at the next start.
@@ -231,14 +317,9 @@ impl Sender {
         let mut queues = BTreeMap::<(u8, u32), Queue>::new();
         for bytes in frames.iter().flat_map(|it| &it.entries) {
             let entry = Entry::decode(&bytes.bytes)?;
-            let Fact::Decided(Decided { matched: Some(matched), .. }) = &entry.fact else {
-                continue;
-            };
-            if matched.notice_number != 0 {
-                let matched = *matched;
-                let queue = queues.entry((entry.partition, matched.credential_number)).or_default();
-                queue.due.push(Due { entry: Arc::new(entry), matched });
-            }
+            let Some(due) = Due::of(entry) else { continue };
+            let key = (due.entry.partition, due.credential_number);
+            queues.entry(key).or_default().due.push(due);
         }
         Ok(Part { reached, queues: queues.into_values().map(Arc::new).collect() })
     }
@@ -269,26 +350,43 @@ impl Sender {
         Ok(())
     }
 
-    async fn send(&self, due: &Due) -> anyhow::Result<()> {
-        let partition = due.entry.partition;
-        let ask = Ask::CredentialByNumber(due.matched.credential_number);
+    async fn addressee(&self, partition: u8, number: u32) -> anyhow::Result<Arc<Addressee>> {
+        let key = (partition, number);
+        if let Some(found) = lock(&self.addressees).get(&key) {
+            return Ok(Arc::clone(found));
+        }
+        let ask = Ask::CredentialByNumber(number);
         let Answer::Credential(credential) = self.engine.ask(partition, ask, DEADLINE).await?
         else {
             anyhow::bail!("the lane answered something else");
         };
+        let addressee = Arc::new(Addressee {
+            credential: credential.id,
+            seal_key: Zeroizing::new(credential.keys.seal_key),
+            currency: credential.account.currency.code,
+        });
+        let mut addressees = lock(&self.addressees);
+        if addressees.len() >= ADDRESSEES_MAX {
+            addressees.clear();
+        }
+        addressees.insert(key, Arc::clone(&addressee));
+        Ok(addressee)
+    }
+
+    async fn send(&self, due: &Due) -> anyhow::Result<()> {
+        let partition = due.entry.partition;
+        let addressee = self.addressee(partition, due.credential_number).await?;
         let hub = (self.sources.hub)().context("no active hub is in the directory")?;
         let directory = (self.sources.directory)();
-        let text = self.text(due, &credential, &directory)?;
-        let number = due.matched.notice_number;
-        let sealed = seal(
-            &credential.keys.seal_key,
-            credential.id,
-            number,
-            chance::bytes(),
-            &serde_json::to_vec(&text)?,
-        );
+        let text = self.text(due, &addressee, &directory)?;
+        let mut plain = serde_json::to_vec(&text)?;
+        if let (PaymentStatus::AwaitingPayer, Some(until)) = (text.status, text.expires_at) {
+            plain = self.questions.keep(text.payment_id, &plain, until, clock::now())?;
+        }
+        let (credential_id, number) = (addressee.credential, due.number);
+        let sealed = seal(&addressee.seal_key, credential_id, number, chance::bytes(), &plain);
         let notice_id: NoticeId = id_in(partition, due.entry.at, due.entry.sequence.to_be_bytes());
-        let request = NoticeRequest { credential_id: credential.id, notice_id, number, sealed };
+        let request = NoticeRequest { credential_id, notice_id, number, sealed };
         let body = serde_json::to_vec(&request)?;
         let answer = self
             .client
@@ -313,36 +411,30 @@ impl Sender {
     fn text(
         &self,
         due: &Due,
-        credential: &CredentialState,
+        addressee: &Addressee,
         directory: &Directory,
     ) -> anyhow::Result<NoticeText> {
-        let Fact::Decided(decided) = &due.entry.fact else {
-            anyhow::bail!("only decisions have notices")
-        };
-        let place =
-            PaymentPlace { partition: due.entry.partition, first_sequence: due.entry.sequence };
+        let payment = &due.payment;
         let merchant = directory
-            .merchant(decided.merchant)
-            .map_or_else(|| decided.merchant.to_string(), |it| it.name.clone());
-        let (kind, status) = match decided.rejection {
-            None => ("paid", PaymentStatus::Approved),
-            Some(_) => ("declined", PaymentStatus::Declined),
-        };
+            .merchant(payment.merchant)
+            .map_or_else(|| payment.merchant.to_string(), |it| it.name.clone());
+        let (kind, amount_minor) = due.kind();
         Ok(NoticeText {
             kind: kind.to_owned(),
-            payment_id: payment_id(self.prefix, place, due.entry.at),
-            merchant: MerchantAbout { id: decided.merchant, name: merchant },
-            amount: Money::new(decided.amount_minor, decided.currency)?,
-            status,
-            reason: decided.rejection.map(|it| it.payer(Language::English).to_owned()),
-            balance: Some(Sum {
-                minor: due.matched.balance_minor,
-                currency: credential.account.currency.code,
-            }),
-            expires_at: None,
+            payment_id: payment.id(self.prefix, due.entry.partition),
+            merchant: MerchantAbout { id: payment.merchant, name: merchant },
+            amount: Money::new(amount_minor, payment.currency)?,
+            status: payment.status,
+            reason: payment.rejection.map(|it| it.payer(Language::English).to_owned()),
+            balance: Some(Sum { minor: due.balance_minor, currency: addressee.currency }),
+            expires_at: payment.expires_at,
             at: due.entry.at,
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hub that takes notices: the first one that is active.

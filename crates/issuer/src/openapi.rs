@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::api::{admin, codes, links, payments};
+use crate::api::{admin, changes, codes, confirmations, events, links, operator, payments};
 
 #[derive(Debug, OpenApi)]
 #[openapi(
@@ -18,11 +18,22 @@ use crate::api::{admin, codes, links, payments};
         payments::pay,
         payments::show,
         payments::find,
+        changes::capture,
+        changes::release,
+        changes::refund,
+        changes::reverse,
+        confirmations::confirm,
+        events::read,
         admin::open_account,
         admin::accounts,
         admin::top_up,
         admin::invite,
-        admin::payments
+        admin::payments,
+        operator::account,
+        operator::stand,
+        operator::limit,
+        operator::stand_credential,
+        operator::unlink
     )
 )]
 struct Api;

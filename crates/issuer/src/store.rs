@@ -103,6 +103,28 @@ pub struct PlaceRow {
     pub position: u64,
 }
 
+/// The last entry that changed a payment: it holds the payment whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// Where the payment lives.
+    pub partition: u8,
+    /// The entry that began it.
+    pub first_sequence: u64,
+    /// The entry that changed it last.
+    pub last_sequence: u64,
+}
+
+/// What a part of the journal adds to the index.
+#[derive(Debug, Clone, Default)]
+pub struct IndexRows {
+    /// Answered requests. A later row of the same id takes the place of a former one.
+    pub requests: Vec<IndexRow>,
+    /// Where entries lie. Rows that are there already stay.
+    pub places: Vec<PlaceRow>,
+    /// Changed payments. A later row of the same payment takes the place of a former one.
+    pub changes: Vec<ChangeRow>,
+}
+
 /// Why an append did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
@@ -174,16 +196,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// When the store can't be read.
     fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError>;
 
-    /// Adds to the index, all or nothing, and notes how far it has got. Rows that are there already stay.
+    /// Adds to the index, all or nothing, and notes how far it has got.
     ///
     /// # Errors
     /// When the store can't be written.
-    fn index(
-        &self,
-        requests: &[IndexRow],
-        places: &[PlaceRow],
-        position: u64,
-    ) -> Result<(), StoreError>;
+    fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError>;
 
     /// How far the index has got: the last position in it.
     ///
@@ -200,4 +217,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         caller: MerchantId,
         request: &RequestId,
     ) -> Result<Option<IndexRow>, StoreError>;
+
+    /// The entry that changed a payment last, if the index knows of one after the first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn last_change(&self, partition: u8, first_sequence: u64) -> Result<Option<u64>, StoreError>;
 }

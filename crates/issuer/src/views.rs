@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, Transaction, params};
-use warifu_core::entry::{Decided, Entry, Fact, Holder, Leg, Side};
-use warifu_core::payment::{PaymentPlace, payment_id};
+use warifu_core::account::AccountStanding;
+use warifu_core::entry::{Changed, Decided, Entry, Fact, Holder, Leg, Side};
+use warifu_core::payment::{Payment, PaymentPlace, payment_id};
 use warifu_proto::code::Prefix;
+use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::{AccountId, MerchantId, PaymentId};
+use warifu_proto::message::PaymentStatus;
 use warifu_proto::time::Timestamp;
 use warifu_server::db::{self, Durability};
 
@@ -24,15 +27,19 @@ const TABLES: &[&str] = &["
     CREATE TABLE cursor (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT;
     INSERT INTO cursor VALUES (1, 0);
     CREATE TABLE account (partition INTEGER NOT NULL, number INTEGER NOT NULL, account_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-        currency TEXT NOT NULL, exponent INTEGER NOT NULL, floor_minor INTEGER NOT NULL CHECK (floor_minor <= 0), balance_minor INTEGER NOT NULL CHECK (balance_minor >= floor_minor),
-        credentials INTEGER NOT NULL, opened_at_ms INTEGER NOT NULL, PRIMARY KEY (partition, number)) STRICT, WITHOUT ROWID;
-    CREATE TABLE credential (partition INTEGER NOT NULL, number INTEGER NOT NULL, account_number INTEGER NOT NULL, PRIMARY KEY (partition, number)) STRICT, WITHOUT ROWID;
+        currency TEXT NOT NULL, exponent INTEGER NOT NULL, floor_minor INTEGER NOT NULL CHECK (floor_minor <= 0), balance_minor INTEGER NOT NULL,
+        reserved_minor INTEGER NOT NULL CHECK (reserved_minor >= 0), standing TEXT NOT NULL, credentials INTEGER NOT NULL, opened_at_ms INTEGER NOT NULL, PRIMARY KEY (partition, number),
+        CHECK (balance_minor - reserved_minor >= floor_minor)) STRICT, WITHOUT ROWID;
+    CREATE TABLE credential (partition INTEGER NOT NULL, number INTEGER NOT NULL, account_number INTEGER NOT NULL, credential_id TEXT NOT NULL, standing TEXT NOT NULL, PRIMARY KEY (partition, number)) STRICT, WITHOUT ROWID;
     CREATE TABLE invitation (invitation BLOB PRIMARY KEY, account_number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE merchant_balance (merchant_id TEXT NOT NULL, currency TEXT NOT NULL, minor INTEGER NOT NULL, PRIMARY KEY (merchant_id, currency)) STRICT, WITHOUT ROWID;
     CREATE TABLE payment (position INTEGER PRIMARY KEY, payment_id TEXT NOT NULL UNIQUE, merchant_id TEXT NOT NULL, reader_id TEXT NOT NULL, request_id TEXT NOT NULL,
         account_id TEXT, amount_minor INTEGER NOT NULL CHECK (amount_minor > 0), currency TEXT NOT NULL, status TEXT NOT NULL, rejection TEXT,
+        captured_minor INTEGER NOT NULL CHECK (captured_minor BETWEEN 0 AND amount_minor), refunded_minor INTEGER NOT NULL CHECK (refunded_minor BETWEEN 0 AND captured_minor),
         decided_at_ms INTEGER NOT NULL, business_day INTEGER NOT NULL) STRICT;
     CREATE INDEX payment_by_merchant ON payment (merchant_id, position);
+    -- What the merchant's feed has beyond the decisions, which lie in `payment`.
+    CREATE TABLE change (merchant_id TEXT NOT NULL, position INTEGER NOT NULL, payment_id TEXT NOT NULL, PRIMARY KEY (merchant_id, position)) STRICT, WITHOUT ROWID;
 "];
 /// How much of the journal goes into one transaction, in bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -73,8 +80,21 @@ pub struct AccountRow {
     pub floor_minor: i64,
     /// What it holds.
     pub balance_minor: i64,
+    /// What of it is reserved.
+    pub reserved_minor: u64,
+    /// `active`, `frozen` or `closed`.
+    pub standing: String,
     /// Terminals that were linked to it.
     pub credentials: u32,
+}
+
+/// One event of a merchant's feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRow {
+    /// Position of its entry in the journal.
+    pub position: u64,
+    /// Whose money.
+    pub account: Option<AccountId>,
 }
 
 /// A payment as people see it.
@@ -88,6 +108,10 @@ pub struct PaymentRow {
     pub status: String,
     /// How much was asked.
     pub amount_minor: u64,
+    /// How much was taken.
+    pub captured_minor: u64,
+    /// How much was given back.
+    pub refunded_minor: u64,
     /// In which currency.
     pub currency: String,
     /// Who was to be paid.
@@ -175,7 +199,7 @@ impl Views {
         let after = after.unwrap_or(-1);
         self.read(move |views| {
             let mut select = views.prepare_cached(
-                "SELECT partition, number, account_id, kind, currency, exponent, floor_minor, balance_minor, credentials FROM account
+                "SELECT partition, number, account_id, kind, currency, exponent, floor_minor, balance_minor, reserved_minor, standing, credentials FROM account
                  WHERE (partition, number) > (?1, ?2) ORDER BY partition, number LIMIT ?3",
             )?;
             let (partition, number) = if after < 0 { (-1, 0) } else { (after >> 32, after & 0xffff_ffff) };
@@ -190,7 +214,9 @@ impl Views {
                     exponent: row.get(5)?,
                     floor_minor: row.get(6)?,
                     balance_minor: row.get(7)?,
-                    credentials: row.get(8)?,
+                    reserved_minor: row.get(8)?,
+                    standing: row.get(9)?,
+                    credentials: row.get(10)?,
                 })
             })?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -215,7 +241,7 @@ impl Views {
             // Two statements: one for both could not use the merchant's index.
             let of_merchant = if merchant.is_some() { "merchant_id = ?2" } else { "?2 IS NULL" };
             let mut select = views.prepare_cached(&format!(
-                "SELECT position, payment_id, request_id, status, amount_minor, currency, merchant_id, account_id, rejection, decided_at_ms FROM payment
+                "SELECT position, payment_id, request_id, status, amount_minor, currency, merchant_id, account_id, rejection, decided_at_ms, captured_minor, refunded_minor FROM payment
                  WHERE position < ?1 AND {of_merchant} ORDER BY position DESC LIMIT ?3",
             ))?;
             let mut last = None;
@@ -232,11 +258,43 @@ impl Views {
                     account_id: row.get(7)?,
                     rejection: row.get(8)?,
                     decided_at: Timestamp::from_ms(row.get(9)?),
+                    captured_minor: row.get(10)?,
+                    refunded_minor: row.get(11)?,
                 })
             })?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
             let next = last.filter(|_| rows.len() == limit).map(|it| it.to_string());
             Ok(Listed { rows, next })
+        })
+        .await
+    }
+
+    /// Events of a merchant after a position, in order, and where to go on: everything up to there is among them.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn events(
+        &self,
+        merchant: MerchantId,
+        after: u64,
+        limit: usize,
+    ) -> anyhow::Result<(Vec<EventRow>, u64)> {
+        self.read(move |views| {
+            // In this order: what is viewed up to here is there.
+            let viewed = position(views)?;
+            let mut select = views.prepare_cached(
+                "SELECT position, account_id FROM payment WHERE merchant_id = ?1 AND position > ?2 AND position <= ?3
+                 UNION ALL SELECT change.position, account_id FROM change JOIN payment USING (payment_id)
+                 WHERE change.merchant_id = ?1 AND change.position > ?2 AND change.position <= ?3 ORDER BY 1 LIMIT ?4",
+            )?;
+            let rows = select.query_map(params![merchant.to_string(), after, viewed, limit], |row| {
+                let account: Option<String> = row.get(1)?;
+                let account = account.map(|it| AccountId::parse(&it)).transpose();
+                Ok(EventRow { position: row.get(0)?, account: account.map_err(not_an_id)? })
+            })?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let next = rows.last().filter(|_| rows.len() == limit).map_or(viewed, |it| it.position);
+            Ok((rows, next))
         })
         .await
     }
@@ -317,7 +375,7 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
             Fact::AccountOpened(it) => {
                 let kind = serde_json::to_value(it.kind)?;
                 to.prepare_cached(
-                    "INSERT INTO account VALUES (?1, (SELECT coalesce(max(number) + 1, 0) FROM account WHERE partition = ?1), ?2, ?3, ?4, ?5, ?6, 0, 0, ?7)",
+                    "INSERT INTO account VALUES (?1, (SELECT coalesce(max(number) + 1, 0) FROM account WHERE partition = ?1), ?2, ?3, ?4, ?5, ?6, 0, 0, 'active', 0, ?7)",
                 )?
                 .execute(params![
                     partition,
@@ -336,19 +394,42 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
             }
             Fact::Linked(it) => {
                 to.prepare_cached(
-                    "INSERT INTO credential SELECT ?1, (SELECT coalesce(max(number) + 1, 0) FROM credential WHERE partition = ?1), account_number FROM invitation WHERE invitation = ?2",
+                    "INSERT INTO credential SELECT ?1, (SELECT coalesce(max(number) + 1, 0) FROM credential WHERE partition = ?1), account_number, ?3, 'active' FROM invitation WHERE invitation = ?2",
                 )?
-                .execute(params![partition, it.invitation.raw()])?;
+                .execute(params![partition, it.invitation.raw(), it.credential.to_string()])?;
                 to.prepare_cached("UPDATE account SET credentials = credentials + 1 WHERE partition = ?1 AND number = (SELECT account_number FROM invitation WHERE invitation = ?2)")?
                     .execute(params![partition, it.invitation.raw()])?;
             }
             Fact::Unlinked(it) => {
                 to.prepare_cached("UPDATE account SET credentials = credentials - 1 WHERE partition = ?1 AND number = (SELECT account_number FROM credential WHERE partition = ?1 AND number = ?2)")?
                     .execute(params![partition, it.credential_number])?;
+                stand_credential(to, partition, it.credential_number, "unlinked")?;
             }
-            Fact::Registered(_) | Fact::Withdrawn(_) => {}
+            Fact::CredentialStood(it) => {
+                let standing = if it.is_suspended { "suspended" } else { "active" };
+                stand_credential(to, partition, it.credential_number, standing)?;
+            }
+            Fact::AccountStood(it) => {
+                post(to, partition, &it.legs, None)?;
+                let standing = match it.standing {
+                    AccountStanding::Active => "active",
+                    AccountStanding::Frozen => "frozen",
+                    AccountStanding::Closed => "closed",
+                };
+                to.prepare_cached(
+                    "UPDATE account SET standing = ?3 WHERE partition = ?1 AND number = ?2",
+                )?
+                .execute(params![partition, it.account_number, standing])?;
+            }
+            Fact::Registered(_) | Fact::Withdrawn(_) | Fact::Tombstone(_) | Fact::Limited(_) => {}
+            Fact::Changed(it) => view_change(to, position, prefix, partition, it)?,
             Fact::Decided(it) => {
-                post(to, partition, &it.legs, Some(it))?;
+                post(to, partition, &it.legs, Some((it.merchant, it.currency)))?;
+                let reserved = Payment::left_by(&entry).map_or(0, |it| it.reserved_minor());
+                if let (Some(matched), 1..) = (it.matched, reserved) {
+                    let reserved = i64::try_from(reserved)?;
+                    reserve(to, partition, matched.credential_number, reserved)?;
+                }
                 let place = PaymentPlace { partition, first_sequence: entry.sequence };
                 view_payment(to, position, payment_id(prefix, place, entry.at), it, &entry)?;
             }
@@ -367,7 +448,7 @@ fn view_payment(
     to.prepare_cached(
         "INSERT INTO payment VALUES (?1, ?2, ?3, ?4, ?5,
             (SELECT account_id FROM account WHERE partition = ?6 AND number = (SELECT account_number FROM credential WHERE partition = ?6 AND number = ?7)),
-            ?8, ?9, ?10, ?11, ?12, ?13)",
+            ?8, ?9, ?10, ?11, ?14, 0, ?12, ?13)",
     )?
     .execute(params![
         position,
@@ -379,18 +460,89 @@ fn view_payment(
         it.matched.map(|it| it.credential_number),
         it.amount_minor,
         it.currency.as_str(),
-        if it.rejection.is_none() { "approved" } else { "declined" },
+        status_name(it.status),
         it.rejection.map(|it| it.name()),
         entry.at.as_ms(),
-        it.business_day
+        it.business_day,
+        if it.status == PaymentStatus::Approved { it.amount_minor } else { 0 }
     ])
+}
+
+fn status_name(status: PaymentStatus) -> &'static str {
+    match status {
+        PaymentStatus::Approved => "approved",
+        PaymentStatus::Held => "held",
+        PaymentStatus::AwaitingPayer => "awaiting_payer",
+        PaymentStatus::Declined => "declined",
+        PaymentStatus::Reversed => "reversed",
+        PaymentStatus::Released => "released",
+        PaymentStatus::Expired => "expired",
+        PaymentStatus::Unknown => "unknown",
+    }
+}
+
+fn view_change(
+    to: &Transaction<'_>,
+    position: u64,
+    prefix: Prefix,
+    partition: u8,
+    it: &Changed,
+) -> anyhow::Result<()> {
+    let payment = &it.payment;
+    let id = payment.id(prefix, partition).to_string();
+    let was_open: bool = to
+        .prepare_cached(
+            "SELECT status IN ('held', 'awaiting_payer') FROM payment WHERE payment_id = ?1",
+        )?
+        .query_row([&id], |row| row.get(0))?;
+    if let (true, false, Some(credential)) =
+        (was_open, payment.is_open(), payment.credential_number)
+    {
+        reserve(to, partition, credential, -i64::try_from(payment.amount_minor)?)?;
+    }
+    post(to, partition, &it.legs, Some((payment.merchant, payment.currency)))?;
+    to.prepare_cached("UPDATE payment SET status = ?2, rejection = ?3, captured_minor = ?4, refunded_minor = ?5 WHERE payment_id = ?1")?
+        .execute(params![
+            id,
+            status_name(payment.status),
+            payment.rejection.map(|it| it.name()),
+            payment.captured_minor,
+            payment.refunded_minor
+        ])?;
+    to.prepare_cached("INSERT INTO change VALUES (?1, ?2, ?3)")?.execute(params![
+        payment.merchant.to_string(),
+        position,
+        id
+    ])?;
+    Ok(())
+}
+
+fn stand_credential(
+    to: &Transaction<'_>,
+    partition: u8,
+    number: u32,
+    standing: &str,
+) -> rusqlite::Result<usize> {
+    to.prepare_cached("UPDATE credential SET standing = ?3 WHERE partition = ?1 AND number = ?2")?
+        .execute(params![partition, number, standing])
+}
+
+/// Reserves money of a credential's account, or sets it free.
+fn reserve(
+    to: &Transaction<'_>,
+    partition: u8,
+    credential_number: u32,
+    minor: i64,
+) -> rusqlite::Result<usize> {
+    to.prepare_cached("UPDATE account SET reserved_minor = reserved_minor + ?3 WHERE partition = ?1 AND number = (SELECT account_number FROM credential WHERE partition = ?1 AND number = ?2)")?
+        .execute(params![partition, credential_number, minor])
 }
 
 fn post(
     to: &Transaction<'_>,
     partition: u8,
     legs: &[Leg],
-    decided: Option<&Decided>,
+    merchant: Option<(MerchantId, CurrencyCode)>,
 ) -> anyhow::Result<()> {
     for leg in legs {
         let amount = i64::try_from(leg.amount_minor)?;
@@ -398,14 +550,14 @@ fn post(
             Side::Debit => -amount,
             Side::Credit => amount,
         };
-        match (leg.holder, decided) {
+        match (leg.holder, merchant) {
             (Holder::Account(number), _) => {
                 to.prepare_cached("UPDATE account SET balance_minor = balance_minor + ?3 WHERE partition = ?1 AND number = ?2")?
                     .execute(params![partition, number, change])?;
             }
-            (Holder::Merchant, Some(decided)) => {
+            (Holder::Merchant, Some((merchant, currency))) => {
                 to.prepare_cached("INSERT INTO merchant_balance VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET minor = minor + excluded.minor")?
-                    .execute(params![decided.merchant.to_string(), decided.currency.as_str(), change])?;
+                    .execute(params![merchant.to_string(), currency.as_str(), change])?;
             }
             (Holder::Merchant | Holder::World, _) => {}
         }

@@ -444,7 +444,7 @@ pub struct NoticeText {
     /// Why it was declined, for the payer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the account holds afterwards, without what is reserved.
+    /// What the account holds afterwards, with what is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<Sum>,
     /// Of `held` and `confirm`: until when.

@@ -45,6 +45,11 @@ impl<'a> Wish<'a> {
 }
 
 impl Partition {
+    /// Whether no change of a payment that was read can have come and left memory since.
+    pub fn can_use(&self, old: &OldPayment) -> bool {
+        self.sequence().saturating_sub(old.as_of) < WINDOW
+    }
+
     /// The payment that an entry of this partition began. What was read counts only when no change can have come and
     /// been forgotten since.
     ///
@@ -59,8 +64,7 @@ impl Partition {
         if first_sequence == 0 || first_sequence > self.sequence() {
             return Err(Refusal::PaymentUnknown);
         }
-        let is_fresh = |it: &&OldPayment| self.sequence().saturating_sub(it.as_of) < WINDOW;
-        let found = match (self.payment(first_sequence), old.filter(is_fresh)) {
+        let found = match (self.payment(first_sequence), old.filter(|it| self.can_use(it))) {
             (Some(payment), _) => payment,
             (None, Some(old)) => &old.payment,
             (None, None) => return Ok(Found::NotInMemory),

@@ -91,16 +91,13 @@ pub(crate) async fn open_account(
     let [chosen, ..] = mac::sha256(&[wish.request_id.as_str().as_bytes()]);
     let partition = chosen % app.config.partitions;
     let account: AccountId = id_in(partition, clock::now(), chance::bytes());
-    let digest = digest(
-        &app,
-        &[
-            "account",
-            &wish.name,
-            code.as_str(),
-            &format!("{kind:?}"),
-            &credit_limit_minor.to_string(),
-        ],
-    );
+    let digest = app.digest(&[
+        "account",
+        &wish.name,
+        code.as_str(),
+        &format!("{kind:?}"),
+        &credit_limit_minor.to_string(),
+    ]);
     app.texts.put_account_name(account, &wish.name).await.map_err(ApiProblem::internal)?;
     let request = wish.request_id;
     let command = Command::OpenAccount(OpenAccount {
@@ -120,14 +117,6 @@ pub(crate) async fn open_account(
         name: wish.name,
     };
     Ok((StatusCode::CREATED, Json(opened)))
-}
-
-fn digest(app: &App, parts: &[&str]) -> [u8; 16] {
-    let text: String = parts.iter().map(|part| format!("{}:{part}\n", part.len())).collect();
-    mac::first_16(mac::hmac_sha256(
-        app.digest_key.as_slice(),
-        &[b"warifu/request/v1\n", text.as_bytes()],
-    ))
 }
 
 fn account_state(answer: Answer) -> ApiResult<AccountState> {
@@ -171,17 +160,19 @@ pub(crate) async fn top_up(
     let account = AccountId::parse(&account)?;
     let partition = partition_of(account).ok_or_else(no_account)?;
     let amount = wish.amount;
-    let digest = digest(
-        &app,
-        &["top-up", &account.to_string(), &amount.minor().to_string(), amount.currency().as_str()],
-    );
+    let digest = app.digest(&[
+        "top-up",
+        &account.to_string(),
+        &amount.minor().to_string(),
+        amount.currency().as_str(),
+    ]);
     let command = Command::TopUp(TopUp { request: wish.request_id, digest, account, amount });
     let state = account_state(app.decide(partition, command, PATIENCE).await?)?;
     let balance = Sum { minor: state.account.balance_minor, currency: state.account.currency.code };
     Ok((StatusCode::CREATED, Json(ToppedUp { account_id: state.account.id, balance })))
 }
 
-fn no_account() -> ApiProblem {
+pub(crate) fn no_account() -> ApiProblem {
     ApiProblem::new(ProblemCode::NotFound, "no such account: list them with warifu issuer accounts")
 }
 
@@ -276,6 +267,7 @@ pub(crate) async fn accounts(
         accounts.push(serde_json::json!({
             "account_id": row.account_id, "name": name, "partition": row.partition, "kind": row.kind,
             "currency": row.currency, "exponent": row.exponent, "balance_minor": row.balance_minor,
+            "reserved_minor": row.reserved_minor, "standing": row.standing,
             "credit_limit_minor": row.floor_minor.unsigned_abs(), "credentials": row.credentials,
         }));
     }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use warifu_core::decide::{Command, Link, Unlink};
+use warifu_core::limits::Limits;
 use warifu_core::place::{id_in, partition_of};
 use warifu_proto::id::CredentialId;
 use warifu_proto::limits::{ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
@@ -75,7 +76,7 @@ async fn answer(app: &App, state: &CredentialState) -> ApiResult<LinkAnswer> {
             currency: state.account.currency.code,
             exponent: state.account.currency.exponent,
         },
-        limits: LimitsAbout { lifetime_max_s: LIFETIME_MAX_S, ..LimitsAbout::default() },
+        limits: limits_about(&state.limits.unwrap_or_else(|| app.config.limits.into())),
         issuer: IssuerAbout {
             id: app.config.id,
             name: app.config.name.clone(),
@@ -87,6 +88,20 @@ async fn answer(app: &App, state: &CredentialState) -> ApiResult<LinkAnswer> {
         .map_err(|error| ApiProblem::internal(anyhow::Error::new(error)))?;
     let confirmation = state.keys.confirmation(state.id, &answer);
     Ok(LinkAnswer { credential_id: state.id, answer, confirmation })
+}
+
+/// Limits as the terminal shows them.
+pub(crate) fn limits_about(limits: &Limits) -> LimitsAbout {
+    LimitsAbout {
+        lifetime_max_s: LIFETIME_MAX_S,
+        payment_max_minor: limits.payment_max_minor,
+        day_max_minor: limits.day_max_minor,
+        day_count_max: limits.day_count_max,
+        confirm_above_minor: limits.confirm_above_minor,
+        confirm_above_count: limits.confirm_above_count,
+        offline_max_minor: limits.offline_max_minor,
+        offline_count_max: limits.offline_count_max,
+    }
 }
 
 /// Ends a link. The terminal's own signature decides, whoever brings it.

@@ -6,18 +6,17 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT_LANGUAGE;
 use serde::Deserialize;
-use warifu_core::decide::{Command, Pay};
-use warifu_core::payment::{PaymentPlace, payment_id, payment_place};
-use warifu_proto::code::Route;
-use warifu_proto::id::PaymentId;
+use warifu_core::decide::{Command, LongCode, Pay};
+use warifu_core::place::partition_of;
+use warifu_proto::code::{Locator, Route};
+use warifu_proto::id::MerchantId;
 use warifu_proto::limits::{DEADLINE_DEFAULT_MS, REGISTRATION_WAIT_MAX_MS, WAIT_MAX_MS};
 use warifu_proto::mac;
-use warifu_proto::message::{Capture, PayRequest, Payment, RejectionAbout};
-use warifu_proto::money::{Money, Sum};
+use warifu_proto::message::{Capture, PayRequest, Payment, PaymentStatus};
 use warifu_proto::problem::{Problem, ProblemCode};
-use warifu_proto::rejection::{Language, Rejection};
+use warifu_proto::registration::Registration;
+use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 use warifu_server::clock;
@@ -25,7 +24,8 @@ use warifu_server::edge::Caller;
 use warifu_server::json::{Query, Strict};
 use warifu_server::problem::{ApiProblem, ApiResult};
 
-use crate::app::{App, KnownReader, problem};
+use super::render::{id_of, language, render};
+use crate::app::{App, KnownReader, PATIENCE, problem};
 use crate::engine::{Answer, Ask, PaymentState, Refused};
 
 /// How often a question that waits looks again.
@@ -58,18 +58,10 @@ pub(crate) async fn pay(
             "the code is another issuer's: find it in the directory by the code's first digits",
         ));
     }
-    if request.capture == Capture::Later {
-        return Err(ApiProblem::new(
-            ProblemCode::Unprocessable,
-            "this issuer does not reserve money yet: send capture now",
-        ));
-    }
     if let Err(problem) = app.fresh_directory().and_then(|()| app.check_misses(&reader, arrived)) {
         // A repeat decides nothing, so nothing but its own outcome may answer it.
-        let merchant = reader.merchant.common.id;
-        let ask = Ask::PaymentOf(merchant, request.request_id.clone());
-        app.engine
-            .ask(scanned.code.locator(app.prefix()).partition(), ask, crate::app::PATIENCE)
+        let partition = scanned.code.locator(app.prefix()).partition();
+        payment_of(&app, partition, reader.merchant.common.id, &request.request_id)
             .await
             .map_err(|_| problem)?;
     }
@@ -88,7 +80,12 @@ pub(crate) async fn pay(
     }
     let deadline_ms = request.deadline_ms.unwrap_or(DEADLINE_DEFAULT_MS);
     let locator = scanned.code.locator(app.prefix());
-    let command = Command::Pay(Pay {
+    let long_code = match &scanned.registration {
+        Some(registration) => Some(long_code(&app, registration, locator).await?),
+        None => None,
+    };
+    let hold_ms = app.config.holds.lifetime_ms(reader.merchant.common.id);
+    let command = Command::Pay(Box::new(Pay {
         merchant: reader.merchant.common.id,
         merchant_standing: reader.merchant_standing,
         reader: reader.reader.common.id,
@@ -100,21 +97,57 @@ pub(crate) async fn pay(
         amount: request.amount,
         deadline_at: arrived.plus_ms(deadline_ms),
         wait_until: arrived.plus_ms(REGISTRATION_WAIT_MAX_MS.min(deadline_ms / 2)),
+        long_code,
+        capture: request.capture,
+        hold_until: arrived.plus_ms(hold_ms),
+        limits: app.config.limits.into(),
+        is_reversed: false,
         business_day: app.business_day(arrived),
-    });
+    }));
     // A reader that hangs up while its code is looked for has guessed as well.
     let guess = Guess { app: &app, reader: &reader, at: arrived, is_answered: false };
     let patience = Duration::from_millis(deadline_ms);
-    let answer = app.decide(locator.partition(), command, patience).await;
+    let ask = Ask::Decide(Box::new(command));
+    let answer = app.engine.ask(locator.partition(), ask, patience).await;
     guess.answered();
-    let state = payment_state(answer?)?;
+    let state = match answer {
+        // A repeat of a payment that is older than memory.
+        Err(Refused::NotInMemory(place)) => {
+            app.engine.payment(place, PATIENCE).await.map_err(problem)?
+        }
+        answer => payment_state(answer.map_err(problem)?)?,
+    };
     // Only a miss of this very request: a repeat of an old one guesses nothing.
-    if state.payment.rejection == Some(Rejection::CodeUnknown)
-        && state.payment.decided_at >= arrived
-    {
+    let missed = matches!(
+        state.payment.rejection,
+        Some(Rejection::CodeUnknown | Rejection::RegistrationInvalid)
+    );
+    if missed && state.payment.decided_at >= arrived {
         app.count_miss(&reader, arrived);
     }
-    render(&app, &state, language(&headers)).map(Json)
+    render(app.prefix(), &state, language(&headers)).map(Json)
+}
+
+/// What a long code carries, with the key that signed it, if it holds. Checked here, off the lane.
+async fn long_code(
+    app: &App,
+    registration: &Registration,
+    locator: Locator,
+) -> ApiResult<LongCode> {
+    let statement = &registration.statement;
+    let fits = statement.prefix == app.prefix()
+        && statement.locator == locator
+        && partition_of(statement.credential) == Some(locator.partition());
+    let signed_by = if fits {
+        match app.credential_key(statement.credential).await {
+            Ok(key) => registration.is_signed_by(&key.key).then_some(key.xy),
+            Err(problem) if problem.code == ProblemCode::CredentialUnknown => None,
+            Err(problem) => return Err(problem),
+        }
+    } else {
+        None
+    };
+    Ok(LongCode { statement: statement.clone(), digest: statement.digest(), signed_by })
 }
 
 /// A payment that is being decided: dropped before its answer, it counts as a miss.
@@ -163,15 +196,15 @@ fn digest(app: &App, request: &PayRequest, code: &str) -> [u8; 16] {
     ))
 }
 
-/// Whether to wait for an end. Every payment of this release is final when it is there, so nothing waits yet.
+/// Whether to wait for the payer's word.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wait {
-    #[serde(default, rename = "wait_ms")]
-    _wait_ms: u64,
+    #[serde(default)]
+    wait_ms: u64,
 }
 
-/// Shows a payment of the caller's merchant by its id.
+/// Shows a payment of the caller's merchant by its id; waits while its payer is being asked.
 #[utoipa::path(get, path = "/v1/payments/{payment_id}", tag = "readers", params(("payment_id" = String, Path,), ("wait_ms" = Option<u64>, Query,)), responses(
     (status = 200, description = "as it stands", body = Payment), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
     (status = 404, description = "none of this merchant", body = Problem), (status = 421, body = Problem), (status = 503, body = Problem)))]
@@ -180,17 +213,26 @@ pub(crate) async fn show(
     caller: Caller,
     headers: HeaderMap,
     Path(payment): Path<String>,
-    Query(_wait): Query<Wait>,
+    Query(wait): Query<Wait>,
 ) -> ApiResult<Json<Payment>> {
     let reader = app.reader(&caller)?;
-    let id = PaymentId::parse(&payment)?;
-    let place = payment_place(app.prefix(), id).ok_or_else(|| problem(Refused::NotFound))?;
-    let state = payment_state(app.ask(place.partition, Ask::Payment(place)).await?)?;
-    // The time of the decision is part of the id: with another time it names nothing.
-    if payment_id(app.prefix(), place, state.payment.decided_at) != id {
-        return Err(problem(Refused::NotFound));
+    let (id, place) = app.place_of(&payment)?;
+    let until = wait_until(wait.wait_ms);
+    loop {
+        let state = app.engine.payment(place, PATIENCE).await.map_err(problem)?;
+        // The time of the decision is part of the id: with another time it names nothing.
+        if id_of(app.prefix(), state.partition, &state.payment) != id {
+            return Err(problem(Refused::NotFound));
+        }
+        if state.payment.status != PaymentStatus::AwaitingPayer || clock::now() >= until {
+            return shown(&app, &reader, &state, &headers);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    shown(&app, &reader, &state, &headers)
+}
+
+fn wait_until(wait_ms: u64) -> Timestamp {
+    clock::now().plus_ms(wait_ms.min(WAIT_MAX_MS))
 }
 
 /// By whose request a payment is asked for.
@@ -218,16 +260,36 @@ pub(crate) async fn find(
     if route.prefix != app.prefix() {
         return Err(ApiProblem::new(ProblemCode::Misdirected, "the route is another issuer's"));
     }
-    let until = clock::now().plus_ms(find.wait_ms.min(WAIT_MAX_MS));
+    let until = wait_until(find.wait_ms);
+    let merchant = reader.merchant.common.id;
     loop {
-        let ask = Ask::PaymentOf(reader.merchant.common.id, find.request_id.clone());
-        match app.engine.ask(route.partition, ask, crate::app::PATIENCE).await {
+        let found = payment_of(&app, route.partition, merchant, &find.request_id).await;
+        let waits = match &found {
             // A payment that still waits for its code is not there yet.
-            Err(Refused::NotFound) if clock::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
-            answer => {
-                return shown(&app, &reader, &payment_state(answer.map_err(problem)?)?, &headers);
-            }
+            Err(Refused::NotFound) => true,
+            Ok(state) => state.payment.status == PaymentStatus::AwaitingPayer,
+            Err(_) => false,
+        };
+        if !waits || clock::now() >= until {
+            return shown(&app, &reader, &found.map_err(problem)?, &headers);
         }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A payment by its request, whatever its age.
+async fn payment_of(
+    app: &App,
+    partition: u8,
+    merchant: MerchantId,
+    request: &RequestId,
+) -> Result<PaymentState, Refused> {
+    let ask = Ask::PaymentOf(merchant, request.clone());
+    match app.engine.ask(partition, ask, PATIENCE).await {
+        Ok(Answer::Payment(state)) => Ok(state),
+        Ok(_) => Err(Refused::NotFound),
+        Err(Refused::NotInMemory(place)) => app.engine.payment(place, PATIENCE).await,
+        Err(refused) => Err(refused),
     }
 }
 
@@ -240,7 +302,7 @@ fn shown(
     if state.payment.merchant != reader.merchant.common.id {
         return Err(problem(Refused::NotFound));
     }
-    render(app, state, language(headers)).map(Json)
+    render(app.prefix(), state, language(headers)).map(Json)
 }
 
 fn payment_state(answer: Answer) -> ApiResult<PaymentState> {
@@ -248,37 +310,4 @@ fn payment_state(answer: Answer) -> ApiResult<PaymentState> {
         Answer::Payment(state) => Ok(state),
         _ => Err(problem(Refused::NotFound)),
     }
-}
-
-fn language(headers: &HeaderMap) -> Language {
-    Language::accept(headers.get(ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok()))
-}
-
-/// A payment as it crosses the wire.
-fn render(app: &App, state: &PaymentState, language: Language) -> ApiResult<Payment> {
-    let payment = &state.payment;
-    let place = PaymentPlace { partition: state.partition, first_sequence: payment.first_sequence };
-    let sum = |minor: u64| Sum {
-        minor: i64::try_from(minor).unwrap_or(i64::MAX),
-        currency: payment.currency,
-    };
-    Ok(Payment {
-        payment_id: payment_id(app.prefix(), place, payment.decided_at),
-        request_id: payment.request.clone(),
-        status: payment.status,
-        amount: Money::new(payment.amount_minor, payment.currency)?,
-        captured: sum(payment.captured_minor),
-        refunded: sum(payment.refunded_minor),
-        rejection: payment.rejection.map(|it| RejectionAbout::new(it, language)),
-        expires_at: None,
-        account_hint: state.account.map_or_else(String::new, hint),
-        decided_at: payment.decided_at,
-        sequence: format!("{:02}.{:016}", state.partition, payment.last_sequence),
-    })
-}
-
-/// The last four characters of the account's id: tells two payers apart, names nobody.
-fn hint(account: warifu_proto::id::AccountId) -> String {
-    let text = account.to_string();
-    text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned()
 }

@@ -9,11 +9,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use warifu_core::entry::{Entry, Fact};
-use warifu_core::partition::OPERATOR;
 use warifu_core::vault::Vault;
 
+use super::lane::request_of;
 use super::{Shared, recover};
-use crate::store::{Frame, IndexRow, PlaceRow, Store};
+use crate::store::{ChangeRow, Frame, IndexRow, IndexRows, PlaceRow, Store};
 
 /// How much of the journal is indexed in one transaction, in bytes: some ten thousand entries at full load.
 const READ_BYTES: usize = 2 << 20;
@@ -39,43 +39,33 @@ pub(crate) fn catch_up_index(store: &dyn Store, shared: &Shared) -> anyhow::Resu
 }
 
 fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
-    let mut requests = Vec::new();
-    let mut places = Vec::new();
+    let mut rows = IndexRows::default();
     for frame in frames {
         let mut seen = [false; 256];
         for entry in &frame.entries {
-            if let Some(first) = seen.get_mut(usize::from(entry.partition)).filter(|seen| !**seen) {
+            let (partition, sequence) = (entry.partition, entry.sequence);
+            if let Some(first) = seen.get_mut(usize::from(partition)).filter(|seen| !**seen) {
                 *first = true;
-                places.push(PlaceRow {
-                    partition: entry.partition,
-                    first_sequence: entry.sequence,
-                    position: frame.position,
-                });
+                let position = frame.position;
+                rows.places.push(PlaceRow { partition, first_sequence: sequence, position });
             }
-            let decoded = Entry::decode(&entry.bytes)?;
-            let (caller, request) = match decoded.fact {
-                Fact::AccountOpened(it) => (OPERATOR, it.request),
-                Fact::ToppedUp(it) => (OPERATOR, it.request),
-                Fact::Decided(it) => (it.merchant, it.request),
-                Fact::Invited(_)
-                | Fact::Linked(_)
-                | Fact::Unlinked(_)
-                | Fact::Registered(_)
-                | Fact::Withdrawn(_) => continue,
-            };
-            requests.push(IndexRow {
-                caller,
-                request,
-                partition: entry.partition,
-                sequence: entry.sequence,
-            });
+            let fact = Entry::decode(&entry.bytes)?.fact;
+            if let Fact::Changed(it) = &fact {
+                let first_sequence = it.payment.first_sequence;
+                rows.changes.push(ChangeRow { partition, first_sequence, last_sequence: sequence });
+            }
+            if let Some((caller, request)) = request_of(&fact) {
+                let request = request.clone();
+                rows.requests.push(IndexRow { caller, request, partition, sequence });
+            }
         }
     }
-    // In the order of the tables' keys, so that neighbours are written together.
-    requests.sort_unstable_by(|a, b| (a.caller, &a.request).cmp(&(b.caller, &b.request)));
-    places.sort_unstable_by_key(|it| (it.partition, it.first_sequence));
+    // In the order of the tables' keys, so that neighbours are written together. Stable: of one key the last row wins.
+    rows.requests.sort_by(|a, b| (a.caller, &a.request).cmp(&(b.caller, &b.request)));
+    rows.places.sort_by_key(|it| (it.partition, it.first_sequence));
+    rows.changes.sort_by_key(|it| (it.partition, it.first_sequence));
     let position = frames.last().map_or(0, Frame::last_position);
-    store.index(&requests, &places, position)?;
+    store.index(&rows, position)?;
     Ok(position)
 }
 

@@ -14,11 +14,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use warifu_core::decide::{Command, Decision, Refusal};
-use warifu_core::entry::{Entry, Fact};
+use warifu_core::decide::{Command, Decision, OldPayment, Pay, Refusal, Reverse};
+use warifu_core::entry::{Digest, Entry, Fact};
 use warifu_core::layout::Writer;
-use warifu_core::partition::{Partition, WINDOW};
-use warifu_core::payment::{Payment, PaymentPlace};
+use warifu_core::partition::{Answered, Partition, Remembered, WINDOW};
+use warifu_core::payment::PaymentPlace;
 use warifu_core::undo::UndoLog;
 use warifu_core::vault::Vault;
 use warifu_proto::id::MerchantId;
@@ -26,18 +26,27 @@ use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 
+use self::answers::{
+    account_state, broken, credential_state, entry_bytes, payment, refused, registered, rule,
+    unchanged, written,
+};
 use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
-use super::{
-    AccountState, Answer, Ask, CredentialState, EngineConfig, Job, PaymentState, Refused, Shared,
-    chain,
-};
+use super::{Answer, Ask, EngineConfig, Job, Refused, Shared, chain};
 use crate::store::{AppendError, Batch, EntryBytes, Head, Store};
+
+mod answers;
+
+pub(crate) use answers::request_of;
 
 /// How far the wall clock may step against the monotonic one before the lane stops, in milliseconds.
 const CLOCK_STEP_MAX_MS: u64 = 5 * 60_000;
 /// How long an idle lane sleeps at most, to look whether it shall stop.
 const IDLE: Duration = Duration::from_millis(50);
+/// Most payments that time ends in one commit.
+const DUE_MAX: usize = 1_000;
+/// How often the age of what is unresolved is told, at most.
+const TELL_AGE: Duration = Duration::from_secs(1);
 
 type Reply = oneshot::Sender<Result<Answer, Refused>>;
 
@@ -54,12 +63,29 @@ pub struct Lane {
     /// Per caller, the greatest request id that any partition has forgotten.
     forgotten: HashMap<MerchantId, RequestId>,
     parked: Parking,
+    /// Request ids of the batch, with the partition that remembered each before.
+    claimed: Vec<((MerchantId, RequestId), Option<u8>)>,
     batch: Batch,
     answers: Vec<(Reply, Result<Answer, Refused>)>,
     bytes: Writer,
     began: (Instant, Timestamp),
     /// After a commit of unknown outcome: memory may hold what the journal does not, so nothing is said any more.
     is_unsure: bool,
+    /// Whether what is due could not be ended now, so that it need not be tried at once again.
+    is_blocked: bool,
+    has_stopped: std::cell::Cell<bool>,
+    told_age_at: Instant,
+}
+
+/// What is known of a request id.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// Nothing: it is new.
+    New,
+    /// A partition remembers it.
+    Recent(u8, Remembered),
+    /// It was answered by this entry, long ago.
+    Old(PaymentPlace),
 }
 
 /// A partition with what a batch changes about it.
@@ -84,9 +110,15 @@ impl Lane {
         let mut forgotten = HashMap::new();
         let mut partitions = BTreeMap::new();
         for (number, Folded { state, head, .. }) in recovered.partitions {
-            requests.extend(
-                state.requests().map(|(caller, request)| ((caller, request.clone()), number)),
-            );
+            for (caller, request) in state.requests() {
+                let answered = state.remembered(caller, request).map(|it| it.answered);
+                // A tombstone and its payment may lie in two partitions: the payment is what the id stands for.
+                if answered == Some(Answered::Tombstone) {
+                    requests.entry((caller, request.clone())).or_insert(number);
+                } else {
+                    requests.insert((caller, request.clone()), number);
+                }
+            }
             for (caller, request) in state.greatest_forgotten() {
                 forget(&mut forgotten, caller, request);
             }
@@ -104,11 +136,15 @@ impl Lane {
             requests,
             forgotten,
             parked,
+            claimed: Vec::new(),
             batch,
             answers,
             bytes,
             began,
             is_unsure: false,
+            is_blocked: false,
+            has_stopped: std::cell::Cell::new(false),
+            told_age_at: Instant::now(),
         }
     }
 
@@ -124,8 +160,11 @@ impl Lane {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.end_waits(clock::now());
+            let now = clock::now();
+            self.end_waits(now);
+            self.end_due(now);
             self.commit();
+            self.tell_age(now);
             if self.shared.stopping.load(Ordering::Acquire) {
                 // What was taken is answered; what still waits for a registration gets its last word.
                 inbox.try_iter().for_each(|job| refuse(job.reply, "the issuer is stopping"));
@@ -137,9 +176,11 @@ impl Lane {
         }
     }
 
-    /// Until when to wait for the next job: the next payment whose wait is over.
+    /// Until when to wait for the next job: the next payment whose wait or time is over.
     fn patience(&self) -> Duration {
-        let Some(next) = self.parked.next_end() else { return IDLE };
+        let due = self.partitions.values().filter_map(|it| it.state.next_due());
+        let due = due.filter(|_| !self.is_blocked).min();
+        let Some(next) = self.parked.next_end().into_iter().chain(due).min() else { return IDLE };
         Duration::from_millis(next.since_ms(clock::now())).min(IDLE)
     }
 
@@ -160,13 +201,27 @@ impl Lane {
     }
 
     fn look(&self, partition: u8, ask: &Ask) -> Result<Answer, Refused> {
-        let state = &self.partitions.get(&partition).ok_or(Refused::NotFound)?.state;
+        let state = self.state(partition)?;
         match ask {
             Ask::Decide(_) => Err(Refused::NotFound),
-            Ask::Payment(place) => self.payment(*place),
+            Ask::Payment(place, old) => {
+                payment(state, place.first_sequence, old.as_deref()).map(Answer::Payment)
+            }
             Ask::PaymentOf(merchant, request) => match self.find_request(*merchant, request) {
-                Some(place) => self.payment(place),
-                None => Err(Refused::NotFound),
+                Known::New => Err(Refused::NotFound),
+                Known::Recent(partition, it) => match it.answered {
+                    Answered::Payment => {
+                        payment(self.state(partition)?, it.sequence, None).map(Answer::Payment)
+                    }
+                    Answered::Operator | Answered::Change { .. } | Answered::Tombstone => {
+                        Err(Refused::NotFound)
+                    }
+                },
+                // Whether it is a payment says the journal, which is not read here.
+                Known::Old(place) => {
+                    payment(self.state(place.partition)?, place.first_sequence, None)
+                        .map(Answer::Payment)
+                }
             },
             Ask::Credential(id) => {
                 let (number, _) = state.credential_by_id(*id).ok_or(Refused::NotFound)?;
@@ -174,49 +229,36 @@ impl Lane {
             }
             Ask::CredentialByNumber(number) => credential_state(state, *number),
             Ask::Account(id) => {
-                let (_, account) = state.account_by_id(*id).ok_or(Refused::NotFound)?;
-                Ok(Answer::Account(AccountState { account: *account, partition }))
+                let (number, _) = state.account_by_id(*id).ok_or(Refused::NotFound)?;
+                account_state(state, number)
             }
         }
     }
 
-    fn payment(&self, place: PaymentPlace) -> Result<Answer, Refused> {
-        let state = &self.partitions.get(&place.partition).ok_or(Refused::NotFound)?.state;
-        let payment = match state.payment(place.first_sequence) {
-            Some(payment) => payment.clone(),
-            None if place.first_sequence > state.sequence() => return Err(Refused::NotFound),
-            None => old_payment(self.store.as_ref(), place)
-                .map_err(|error| broken(&error))?
-                .ok_or(Refused::NotFound)?,
-        };
-        let account = payment
-            .credential_number
-            .and_then(|it| state.credential(it))
-            .and_then(|it| state.account(it.account_number));
-        Ok(Answer::Payment(PaymentState {
-            account: account.map(|it| it.id),
-            payment,
-            partition: place.partition,
-        }))
+    fn state(&self, partition: u8) -> Result<&Partition, Refused> {
+        Ok(&self.partitions.get(&partition).ok_or(Refused::NotFound)?.state)
     }
 
     /// Where a request was answered, whatever its partition and age.
-    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Option<PaymentPlace> {
+    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Known {
         // A tuple of references can't be looked up in a map of tuples; cloning an id shares its text.
         if let Some(partition) = self.requests.get(&(caller, request.clone())) {
-            let found = self.partitions.get(partition)?.state.remembered(caller, request)?;
-            return Some(PaymentPlace { partition: *partition, first_sequence: found.sequence });
+            let remembered =
+                self.partitions.get(partition).and_then(|it| it.state.remembered(caller, request));
+            return remembered.map_or(Known::New, |it| Known::Recent(*partition, it));
         }
         if self.forgotten.get(&caller).is_none_or(|greatest| request > greatest) {
-            return None;
+            return Known::New;
         }
         match self.store.find_request(caller, request) {
-            Ok(row) => row
-                .map(|row| PaymentPlace { partition: row.partition, first_sequence: row.sequence }),
+            Ok(row) => row.map_or(Known::New, |row| {
+                let (partition, first_sequence) = (row.partition, row.sequence);
+                Known::Old(PaymentPlace { partition, first_sequence })
+            }),
             Err(error) => {
                 // Not knowing whether a request was answered, nothing more may be decided.
                 self.stop("the index can't be read: restart when the disk is well", &error);
-                None
+                Known::New
             }
         }
     }
@@ -225,26 +267,79 @@ impl Lane {
         if let Some(trouble) = self.trouble(now).or_else(|| self.index_trouble(partition)) {
             return refuse(reply, trouble);
         }
-        if let Some((caller, request, digest)) = command.request() {
-            if let Some(parked) = self.parked.of_request(caller, request) {
-                // The same attempt again joins the first; another under the same id is refused.
-                if parked.pay.digest == *digest {
-                    parked.replies.push(reply);
-                } else {
-                    self.answers.push((reply, Err(rule(Refusal::RequestIdConflict, now))));
+        match *command {
+            Command::Reverse(wish) => self.reverse(partition, wish, reply, now),
+            Command::Pay(pay) => self.pay(partition, pay, reply, now),
+            command => {
+                if let Some((caller, request, digest)) = command.request() {
+                    let known = self.find_request(caller, request);
+                    let old = command.old();
+                    if let Some(answer) = self.repeat(known, digest, old, now).transpose() {
+                        return self.answers.push((reply, answer));
+                    }
                 }
-                return;
-            }
-            if let Some(place) = self.find_request(caller, request) {
-                let answer = self.repeat(place, *digest, now);
-                self.answers.push((reply, answer));
-                return;
-            }
-            if self.trouble(now).is_some() {
-                return refuse(reply, "the index can't be read");
+                self.decide_new(partition, Box::new(command), vec![reply], now);
             }
         }
-        self.decide_new(partition, command, vec![reply], now);
+    }
+
+    fn pay(&mut self, partition: u8, mut pay: Box<Pay>, reply: Reply, now: Timestamp) {
+        if let Some(parked) = self.parked.of_request(pay.merchant, &pay.request) {
+            // The same attempt again joins the first; another under the same id is refused.
+            if parked.pay.digest == pay.digest {
+                parked.replies.push(reply);
+            } else {
+                self.answers.push((reply, Err(rule(Refusal::RequestIdConflict, now))));
+            }
+            return;
+        }
+        let known = self.find_request(pay.merchant, &pay.request);
+        match self.is_tombstone(known) {
+            // Wherever and whenever it was reversed: it is declined where it has arrived.
+            Ok(true) => pay.is_reversed = true,
+            Ok(false) => match self.repeat(known, &pay.digest, None, now).transpose() {
+                Some(answer) => return self.answers.push((reply, answer)),
+                None => {}
+            },
+            Err(refused) => return self.answers.push((reply, Err(refused))),
+        }
+        self.decide_new(partition, Box::new(Command::Pay(pay)), vec![reply], now);
+    }
+
+    fn is_tombstone(&self, known: Known) -> Result<bool, Refused> {
+        match known {
+            Known::New => Ok(false),
+            Known::Recent(_, remembered) => Ok(remembered.answered == Answered::Tombstone),
+            Known::Old(place) => Ok(matches!(self.entry(place)?.fact, Fact::Tombstone(_))),
+        }
+    }
+
+    fn reverse(&mut self, partition: u8, mut wish: Reverse, reply: Reply, now: Timestamp) {
+        if let Some(parked) = self.parked.take_request(wish.merchant, &wish.request) {
+            // It has arrived and waits for its code: its wait is over now, and it is answered like any unknown code.
+            let Parked { partition, mut pay, replies } = parked;
+            pay.wait_until = now;
+            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
+        }
+        let partition = match self.find_request(wish.merchant, &wish.request) {
+            Known::New => partition,
+            Known::Recent(found, _) => found,
+            Known::Old(place) => match self.entry(place).map(|it| it.fact) {
+                Ok(Fact::Decided(_)) => {
+                    wish.first_sequence = Some(place.first_sequence);
+                    place.partition
+                }
+                Ok(Fact::Tombstone(_)) => {
+                    return self.answers.push((reply, Ok(Answer::Reversed(None))));
+                }
+                Ok(_) => {
+                    let conflict = rule(Refusal::RequestIdConflict, now);
+                    return self.answers.push((reply, Err(conflict)));
+                }
+                Err(refused) => return self.answers.push((reply, Err(refused))),
+            },
+        };
+        self.decide_new(partition, Box::new(Command::Reverse(wish)), vec![reply], now);
     }
 
     /// Decides what was never asked before.
@@ -255,6 +350,9 @@ impl Lane {
         replies: Vec<Reply>,
         now: Timestamp,
     ) {
+        if let Some(trouble) = self.trouble(now) {
+            return replies.into_iter().for_each(|reply| refuse(reply, trouble));
+        }
         let Some(hot) = self.partitions.get_mut(&partition) else {
             return self.answer_all(replies, &Err(Refused::NotFound));
         };
@@ -269,7 +367,19 @@ impl Lane {
                 "too many payments wait for their codes; try again in a moment",
             )),
             Ok(Decision::Repeat { sequence }) => {
-                self.payment(PaymentPlace { partition, first_sequence: sequence })
+                payment(&hot.state, sequence, None).map(Answer::Payment)
+            }
+            Ok(Decision::Unchanged { payment }) => Ok(unchanged(&hot.state, &command, *payment)),
+            Ok(Decision::AccountUnchanged { account_number }) => {
+                account_state(&hot.state, account_number)
+            }
+            Ok(Decision::CredentialUnchanged { credential_number }) => {
+                credential_state(&hot.state, credential_number)
+            }
+            Ok(Decision::ReversedBefore) => Ok(Answer::Reversed(None)),
+            Ok(Decision::NotInMemory) => {
+                let first_sequence = command.first_sequence().unwrap_or_default();
+                Err(Refused::NotInMemory(PaymentPlace { partition, first_sequence }))
             }
             Ok(Decision::RegisteredBefore { credential_number, registered_at, expires_at }) => {
                 registered(&hot.state, credential_number, registered_at, expires_at)
@@ -316,9 +426,11 @@ impl Lane {
             bytes: self.bytes.0.clone(),
         });
         if let Some((caller, request)) = request_of(&entry.fact) {
-            self.requests.insert((caller, request.clone()), partition);
+            let key = (caller, request.clone());
+            let before = self.requests.insert(key.clone(), partition);
+            self.claimed.push((key, before));
         }
-        let answer = written(&hot.state, &entry, partition);
+        let answer = written(&hot.state, &entry);
         if let Fact::Registered(registered) = &entry.fact
             && !self.parked.is_empty()
         {
@@ -337,46 +449,121 @@ impl Lane {
     /// Payments that waited long enough are decided for good.
     fn end_waits(&mut self, now: Timestamp) {
         for Parked { partition, pay, replies } in self.parked.take_over(now) {
-            match self.trouble(now) {
-                Some(trouble) => replies.into_iter().for_each(|reply| refuse(reply, trouble)),
-                None => self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now),
+            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
+        }
+    }
+
+    /// Holds and questions whose time is over end by the clock, not by anybody's request.
+    fn end_due(&mut self, now: Timestamp) {
+        let is_due = |it: &Hot| it.state.next_due().is_some_and(|at| at <= now);
+        let due: Vec<u8> = self
+            .partitions
+            .iter()
+            .filter(|(_, it)| is_due(it))
+            .map(|(number, _)| *number)
+            .collect();
+        self.is_blocked = false;
+        let mut left = DUE_MAX;
+        for partition in due {
+            while left > 0 {
+                if self.trouble(now).or_else(|| self.index_trouble(partition)).is_some() {
+                    self.is_blocked = true;
+                    break;
+                }
+                let Some(hot) = self.partitions.get(&partition) else { break };
+                match hot.state.decide_due(now) {
+                    Ok(Some(Decision::Commit(fact))) => {
+                        if self.write(partition, *fact, now).is_err() {
+                            return self.is_blocked = true;
+                        }
+                        left -= 1;
+                    }
+                    Ok(_) => break,
+                    Err(refusal) => {
+                        self.stop("what is due can't be ended; report the log", &refusal);
+                        return self.is_blocked = true;
+                    }
+                }
             }
         }
     }
 
-    /// What stands under a request id that was answered before.
+    /// How long the oldest payment has been waiting for its code, its payer, or the end of its hold.
+    fn tell_age(&mut self, now: Timestamp) {
+        if self.told_age_at.elapsed() < TELL_AGE {
+            return;
+        }
+        self.told_age_at = Instant::now();
+        let open = self.partitions.values().filter_map(|it| it.state.unresolved_since(now));
+        let oldest = open.chain(self.parked.oldest()).min();
+        let age_s = oldest.map_or(0, |since| now.since_ms(since) / 1000);
+        metrics::gauge!("warifu_payment_oldest_unresolved_age_seconds")
+            .set(u32::try_from(age_s).unwrap_or(u32::MAX));
+    }
+
+    /// What stands under a request id that was answered before; nothing when it is new.
     fn repeat(
         &self,
-        place: PaymentPlace,
-        digest: [u8; 16],
+        known: Known,
+        digest: &Digest,
+        old: Option<&OldPayment>,
         now: Timestamp,
-    ) -> Result<Answer, Refused> {
-        let state = &self.partitions.get(&place.partition).ok_or(Refused::NotFound)?.state;
+    ) -> Result<Option<Answer>, Refused> {
         let conflict = || rule(Refusal::RequestIdConflict, now);
-        if let Some(payment) = state.payment(place.first_sequence) {
-            return if payment.digest == digest { self.payment(place) } else { Err(conflict()) };
-        }
-        // Older than memory, or the operator's: the entry itself says what it was.
-        let entry = self.entry(place)?;
-        let (before, account_number) = match &entry.fact {
-            Fact::Decided(it) => (it.digest, None),
-            Fact::AccountOpened(it) => {
-                (it.digest, state.account_by_id(it.account).map(|(number, _)| number))
-            }
-            Fact::ToppedUp(it) => (it.digest, Some(it.account_number)),
-            Fact::Invited(_)
-            | Fact::Linked(_)
-            | Fact::Unlinked(_)
-            | Fact::Registered(_)
-            | Fact::Withdrawn(_) => return Err(Refused::NotFound),
+        let (partition, sequence, before, first_sequence) = match known {
+            Known::New => return Ok(None),
+            Known::Recent(partition, it) => match it.answered {
+                Answered::Payment => (partition, it.sequence, it.digest, Some(it.sequence)),
+                Answered::Change { first_sequence } => {
+                    (partition, it.sequence, it.digest, Some(first_sequence))
+                }
+                Answered::Operator => (partition, it.sequence, it.digest, None),
+                Answered::Tombstone => return Err(conflict()),
+            },
+            Known::Old(place) => match &self.entry(place)?.fact {
+                Fact::Decided(it) => {
+                    (place.partition, place.first_sequence, it.digest, Some(place.first_sequence))
+                }
+                Fact::Changed(it) => match &it.request {
+                    Some((_, digest)) => (
+                        place.partition,
+                        place.first_sequence,
+                        *digest,
+                        Some(it.payment.first_sequence),
+                    ),
+                    None => return Err(Refused::NotFound),
+                },
+                Fact::AccountOpened(it) => (place.partition, place.first_sequence, it.digest, None),
+                Fact::ToppedUp(it) => (place.partition, place.first_sequence, it.digest, None),
+                Fact::Tombstone(_) => return Err(conflict()),
+                Fact::Invited(_)
+                | Fact::Linked(_)
+                | Fact::Unlinked(_)
+                | Fact::Registered(_)
+                | Fact::Withdrawn(_)
+                | Fact::AccountStood(_)
+                | Fact::CredentialStood(_)
+                | Fact::Limited(_) => return Err(Refused::NotFound),
+            },
         };
-        if before != digest {
+        if before != *digest {
             return Err(conflict());
         }
-        match account_number {
-            Some(number) => account_state(state, number),
-            None => self.payment(place),
-        }
+        let state = self.state(partition)?;
+        let answer = match first_sequence {
+            Some(first) if first == sequence => Answer::Payment(payment(state, first, old)?),
+            Some(first) => Answer::Changed { payment: payment(state, first, old)?, sequence },
+            None => {
+                let place = PaymentPlace { partition, first_sequence: sequence };
+                let number = match &self.entry(place)?.fact {
+                    Fact::AccountOpened(it) => state.account_by_id(it.account).map(|it| it.0),
+                    Fact::ToppedUp(it) => Some(it.account_number),
+                    _ => None,
+                };
+                account_state(state, number.ok_or(Refused::NotFound)?)?
+            }
+        };
+        Ok(Some(answer))
     }
 
     /// An entry by its place: of this very batch, or of the journal.
@@ -427,13 +614,18 @@ impl Lane {
             let Some(hot) = self.partitions.get_mut(&head.partition) else { continue };
             hot.undo.committed();
             hot.state.forget_with(|caller, request| {
-                self.requests.remove(&(caller, request.clone()));
+                let key = (caller, request.clone());
+                // A tombstone leaves its partition, and its payment is remembered by another.
+                if self.requests.get(&key) == Some(&head.partition) {
+                    self.requests.remove(&key);
+                }
                 forget(&mut self.forgotten, caller, request);
             });
         }
         self.batch.entries.clear();
         self.batch.before.clear();
         self.batch.after.clear();
+        self.claimed.clear();
         self.shared.committed.send_replace(position);
     }
 
@@ -444,12 +636,11 @@ impl Lane {
             entries = self.batch.entries.len(),
             "a commit was refused; nothing was written and nobody was paid"
         );
-        for entry in &self.batch.entries {
-            if let Ok(Entry { fact, .. }) = Entry::decode(&entry.bytes)
-                && let Some((caller, request)) = request_of(&fact)
-            {
-                self.requests.remove(&(caller, request.clone()));
-            }
+        for (key, before) in self.claimed.drain(..).rev() {
+            match before {
+                Some(partition) => self.requests.insert(key, partition),
+                None => self.requests.remove(&key),
+            };
         }
         for before in &self.batch.before {
             let Some(hot) = self.partitions.get_mut(&before.partition) else { continue };
@@ -472,10 +663,8 @@ impl Lane {
 
     /// Why nothing may be decided at that time.
     fn trouble(&self, now: Timestamp) -> Option<&'static str> {
-        let stopped =
-            *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if stopped.is_some() {
-            return stopped;
+        if self.has_stopped.get() {
+            return *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         let (began, at) = self.began;
         let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -497,31 +686,12 @@ impl Lane {
             tracing::error!(%cause, why, "the lane has stopped: nothing more is decided");
             *stopped = Some(why);
         }
+        self.has_stopped.set(true);
     }
 }
 
 fn refuse(reply: Reply, why: &'static str) {
     drop(reply.send(Err(Refused::NotAccepted(why))));
-}
-
-fn rule(refusal: Refusal, now: Timestamp) -> Refused {
-    Refused::Rule { refusal, now, link_key: None }
-}
-
-fn broken(error: &anyhow::Error) -> Refused {
-    tracing::error!(error = format!("{error:#}"), "the journal can't be read");
-    Refused::Unknown
-}
-
-fn refused(state: &Partition, refusal: Refusal, command: &Command, now: Timestamp) -> Refused {
-    // A terminal with a wrong clock may believe ours only if it is authenticated.
-    let link_key = match (refusal, command) {
-        (Refusal::ClockSkew, Command::Register(it)) => state
-            .credential_by_id(it.statement.credential)
-            .map(|(_, it)| zeroize::Zeroizing::new(it.keys.link_key)),
-        _ => None,
-    };
-    Refused::Rule { refusal, now, link_key }
 }
 
 fn forget(forgotten: &mut HashMap<MerchantId, RequestId>, caller: MerchantId, request: &RequestId) {
@@ -530,111 +700,4 @@ fn forget(forgotten: &mut HashMap<MerchantId, RequestId>, caller: MerchantId, re
         Some(greatest) => *greatest = request.clone(),
         None => drop(forgotten.insert(caller, request.clone())),
     }
-}
-
-fn request_of(fact: &Fact) -> Option<(MerchantId, &RequestId)> {
-    match fact {
-        Fact::AccountOpened(it) => Some((warifu_core::partition::OPERATOR, &it.request)),
-        Fact::ToppedUp(it) => Some((warifu_core::partition::OPERATOR, &it.request)),
-        Fact::Decided(it) => Some((it.merchant, &it.request)),
-        Fact::Invited(_)
-        | Fact::Linked(_)
-        | Fact::Unlinked(_)
-        | Fact::Registered(_)
-        | Fact::Withdrawn(_) => None,
-    }
-}
-
-/// The answer to what was just applied.
-fn written(state: &Partition, entry: &Entry, partition: u8) -> Result<Answer, Refused> {
-    match &entry.fact {
-        Fact::AccountOpened(it) => {
-            account_state(state, state.account_by_id(it.account).ok_or(Refused::NotFound)?.0)
-        }
-        Fact::ToppedUp(it) => account_state(state, it.account_number),
-        Fact::Invited(it) => {
-            Ok(Answer::Invited { invitation: it.invitation, expires_at: it.expires_at })
-        }
-        Fact::Linked(it) => credential_state(
-            state,
-            state.credential_by_id(it.credential).ok_or(Refused::NotFound)?.0,
-        ),
-        Fact::Unlinked(_) => Ok(Answer::Unlinked),
-        Fact::Registered(it) => registered(state, it.credential_number, entry.at, it.expires_at),
-        Fact::Withdrawn(it) => registered(state, it.credential_number, entry.at, entry.at),
-        Fact::Decided(_) => {
-            let payment = state.payment(entry.sequence).ok_or(Refused::NotFound)?.clone();
-            let account = payment
-                .credential_number
-                .and_then(|it| state.credential(it))
-                .and_then(|it| state.account(it.account_number));
-            Ok(Answer::Payment(PaymentState {
-                account: account.map(|it| it.id),
-                payment,
-                partition,
-            }))
-        }
-    }
-}
-
-fn account_state(state: &Partition, number: u32) -> Result<Answer, Refused> {
-    let account = *state.account(number).ok_or(Refused::NotFound)?;
-    Ok(Answer::Account(AccountState { account, partition: state.number() }))
-}
-
-fn credential_state(state: &Partition, number: u32) -> Result<Answer, Refused> {
-    let credential = state.credential(number).ok_or(Refused::NotFound)?;
-    let account = *state.account(credential.account_number).ok_or(Refused::NotFound)?;
-    Ok(Answer::Credential(Box::new(CredentialState {
-        id: credential.id,
-        key: credential.key,
-        keys: credential.keys.clone(),
-        is_unlinked: credential.usage.is_unlinked,
-        account,
-        partition: state.number(),
-    })))
-}
-
-fn registered(
-    state: &Partition,
-    credential_number: u32,
-    registered_at: Timestamp,
-    expires_at: Timestamp,
-) -> Result<Answer, Refused> {
-    let credential = state.credential(credential_number).ok_or(Refused::NotFound)?;
-    Ok(Answer::Registered {
-        registered_at,
-        expires_at,
-        link_key: zeroize::Zeroizing::new(credential.keys.link_key),
-    })
-}
-
-/// The bytes of an entry. One that was committed a moment ago may not be in the index yet: then it is near the end.
-fn entry_bytes(store: &dyn Store, place: PaymentPlace) -> anyhow::Result<Option<Vec<u8>>> {
-    // In this order: the index may get there between the two questions.
-    let mut next = store.indexed()? + 1;
-    if let Some(bytes) = store.entry(place.partition, place.first_sequence)? {
-        return Ok(Some(bytes));
-    }
-    loop {
-        let frames = store.read(next, 1 << 20)?;
-        let Some(last) = frames.last() else { return Ok(None) };
-        next = last.last_position() + 1;
-        let found = frames
-            .into_iter()
-            .flat_map(|it| it.entries)
-            .find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
-        if let Some(entry) = found {
-            return Ok(Some(entry.bytes));
-        }
-    }
-}
-
-/// A payment out of the journal.
-pub(crate) fn old_payment(
-    store: &dyn Store,
-    place: PaymentPlace,
-) -> anyhow::Result<Option<Payment>> {
-    let Some(bytes) = entry_bytes(store, place)? else { return Ok(None) };
-    Ok(Payment::begun_by(&Entry::decode(&bytes)?))
 }

@@ -21,7 +21,7 @@ type Place = (u8, usize);
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) partition: u8,
-    pub(super) pay: Pay,
+    pub(super) pay: Box<Pay>,
     pub(super) replies: Vec<oneshot::Sender<Result<Answer, Refused>>>,
 }
 
@@ -52,6 +52,21 @@ impl Parking {
             return None;
         }
         self.parked.get_mut(&(merchant, request.clone()))
+    }
+
+    /// Takes the payment that waits under a request id.
+    pub(super) fn take_request(
+        &mut self,
+        merchant: MerchantId,
+        request: &RequestId,
+    ) -> Option<Parked> {
+        if self.parked.is_empty() { None } else { self.take(&(merchant, request.clone())) }
+    }
+
+    /// Since when the one that is to be decided next waits: nobody waits longer than a wait lasts.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let longest_ms = warifu_proto::limits::REGISTRATION_WAIT_MAX_MS;
+        self.next_end().map(|at| Timestamp::from_ms(at.as_ms().saturating_sub(longest_ms)))
     }
 
     /// When the next wait is over.

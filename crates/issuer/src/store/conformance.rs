@@ -181,8 +181,19 @@ fn the_index_finds_requests_and_entries() {
             [(1, 1, 1), (2, 1, 1), (1, 3, 4)].map(|(partition, first_sequence, position)| {
                 PlaceRow { partition, first_sequence, position }
             });
-        store.index(&[row(1, "a", 1), row(2, "a", 2)], &places, 4).unwrap();
-        store.index(&[row(1, "a", 9)], &places, 4).unwrap();
+        let change = |first_sequence, last_sequence| ChangeRow {
+            partition: 1,
+            first_sequence,
+            last_sequence,
+        };
+        let rows = IndexRows {
+            requests: vec![row(1, "a", 1), row(2, "a", 2)],
+            places: places.to_vec(),
+            changes: vec![change(1, 2), change(1, 3), change(2, 9)],
+        };
+        store.index(&rows, 4).unwrap();
+        let rows = IndexRows { requests: vec![row(1, "a", 9)], ..rows };
+        store.index(&rows, 4).unwrap();
         assert_eq!(store.indexed().unwrap(), 4);
         let find = |caller: u8, request: &str| {
             store
@@ -192,7 +203,9 @@ fn the_index_finds_requests_and_entries() {
                 )
                 .unwrap()
         };
-        assert_eq!(find(1, "a"), Some(row(1, "a", 1)), "the first stays");
+        assert_eq!(find(1, "a"), Some(row(1, "a", 9)), "the last one stands");
+        let last = |first_sequence| store.last_change(1, first_sequence).unwrap();
+        assert_eq!([last(1), last(2), last(3)], [Some(3), Some(9), None]);
         assert_eq!(find(2, "a"), Some(row(2, "a", 2)));
         assert_eq!((find(1, "b"), find(3, "a")), (None, None));
         for (partition, sequence) in [(1, 1), (1, 2), (2, 1), (1, 3)] {
@@ -220,13 +233,10 @@ fn a_folder_keeps_everything_and_belongs_to_one_issuer_and_one_program() {
         partition: 1,
         sequence: 1,
     };
-    store
-        .index(
-            std::slice::from_ref(&row),
-            &[PlaceRow { partition: 1, first_sequence: 1, position: 1 }],
-            2,
-        )
-        .unwrap();
+    let place = PlaceRow { partition: 1, first_sequence: 1, position: 1 };
+    let rows =
+        IndexRows { requests: vec![row.clone()], places: vec![place], ..IndexRows::default() };
+    store.index(&rows, 2).unwrap();
     let journal_id = store.journal_id();
     let second = SqliteStore::open(folder.path(), prefix()).unwrap_err().to_string();
     assert!(second.contains("in use"), "{second}");
@@ -389,21 +399,22 @@ fn perform(store: &dyn Store, heads: &mut Heads, operation: &Operation) -> Strin
                 partition: 0,
                 sequence: *sequence,
             };
-            store.index(&[row], &[], *sequence).unwrap();
-            format!("{}", store.indexed().unwrap())
+            let change =
+                ChangeRow { partition: 0, first_sequence: *sequence / 2, last_sequence: *sequence };
+            let rows =
+                IndexRows { requests: vec![row], changes: vec![change], ..IndexRows::default() };
+            store.index(&rows, *sequence).unwrap();
+            let changed = store.last_change(0, *sequence / 2).unwrap();
+            format!("{} {changed:?}", store.indexed().unwrap())
         }
         Operation::Find(by, id) => {
             format!("{:?}", store.find_request(caller(*by), &request(*id)).unwrap())
         }
         Operation::Entry(partition, sequence) => {
             let frames = store.read(1, usize::MAX).unwrap();
-            store
-                .index(
-                    &[],
-                    &frames.iter().flat_map(places).collect::<Vec<_>>(),
-                    store.indexed().unwrap(),
-                )
-                .unwrap();
+            let places = frames.iter().flat_map(places).collect();
+            let rows = IndexRows { places, ..IndexRows::default() };
+            store.index(&rows, store.indexed().unwrap()).unwrap();
             format!("{:?}", store.entry(*partition, *sequence).unwrap())
         }
         Operation::Reopen => format!("{:?} {:?}", store.journal_id(), store.indexed().unwrap()),

@@ -8,7 +8,7 @@ use warifu_proto::request_id::RequestId;
 
 use crate::engine::chain;
 use crate::store::{
-    AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError,
+    AppendError, Batch, Frame, Head, IndexRow, IndexRows, Snapshot, Store, StoreError,
 };
 
 /// A journal in memory.
@@ -24,6 +24,7 @@ struct Inner {
     heads: BTreeMap<u8, Head>,
     snapshots: BTreeMap<u8, Vec<Snapshot>>,
     requests: BTreeMap<(MerchantId, RequestId), IndexRow>,
+    changes: BTreeMap<(u8, u64), u64>,
     indexed: u64,
     refuse_appends: bool,
 }
@@ -115,15 +116,13 @@ impl Store for ModelStore {
         Ok(self.lock().snapshots.get(&partition).cloned().unwrap_or_default())
     }
 
-    fn index(
-        &self,
-        requests: &[IndexRow],
-        _places: &[PlaceRow],
-        position: u64,
-    ) -> Result<(), StoreError> {
+    fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        for row in requests {
-            inner.requests.entry((row.caller, row.request.clone())).or_insert_with(|| row.clone());
+        for row in &rows.requests {
+            inner.requests.insert((row.caller, row.request.clone()), row.clone());
+        }
+        for row in &rows.changes {
+            inner.changes.insert((row.partition, row.first_sequence), row.last_sequence);
         }
         inner.indexed = position;
         Ok(())
@@ -139,5 +138,9 @@ impl Store for ModelStore {
         request: &RequestId,
     ) -> Result<Option<IndexRow>, StoreError> {
         Ok(self.lock().requests.get(&(caller, request.clone())).cloned())
+    }
+
+    fn last_change(&self, partition: u8, first_sequence: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.lock().changes.get(&(partition, first_sequence)).copied())
     }
 }

@@ -26,7 +26,7 @@ use warifu_server::folder::FolderLock;
 
 use crate::engine::chain;
 use crate::store::{
-    AppendError, Batch, Frame, Head, IndexRow, PlaceRow, Snapshot, Store, StoreError, frame,
+    AppendError, Batch, Frame, Head, IndexRow, IndexRows, Snapshot, Store, StoreError, frame,
 };
 
 /// The WAL is moved into the database by a background connection when it is larger than this.
@@ -44,6 +44,7 @@ const JOURNAL: &[&str] = &["
 const INDEX: &[&str] = &["
     CREATE TABLE request (caller BLOB NOT NULL, request TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (caller, request)) STRICT, WITHOUT ROWID;
     CREATE TABLE place (partition INTEGER NOT NULL, first_sequence INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (partition, first_sequence)) STRICT, WITHOUT ROWID;
+    CREATE TABLE change (partition INTEGER NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL, PRIMARY KEY (partition, first_sequence)) STRICT, WITHOUT ROWID;
     CREATE TABLE cursor (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT;
     INSERT INTO cursor VALUES (1, 0);
 "];
@@ -373,40 +374,9 @@ impl Store for SqliteStore {
         snapshots.collect::<Result<_, _>>().map_err(&failed)
     }
 
-    fn index(
-        &self,
-        requests: &[IndexRow],
-        places: &[PlaceRow],
-        position: u64,
-    ) -> Result<(), StoreError> {
-        let failed = failed("writing the index");
-        let mut connection = lock(&self.index_writer);
-        let transaction = connection.transaction().map_err(&failed)?;
-        {
-            let mut insert = transaction
-                .prepare_cached("INSERT OR IGNORE INTO request (caller, request, partition, sequence) VALUES (?1, ?2, ?3, ?4)")
-                .map_err(&failed)?;
-            for row in requests {
-                insert
-                    .execute(params![
-                        row.caller.raw(),
-                        row.request.as_str(),
-                        row.partition,
-                        row.sequence
-                    ])
-                    .map_err(&failed)?;
-            }
-            let mut insert = transaction
-                .prepare_cached("INSERT OR IGNORE INTO place (partition, first_sequence, position) VALUES (?1, ?2, ?3)")
-                .map_err(&failed)?;
-            for row in places {
-                insert
-                    .execute(params![row.partition, row.first_sequence, row.position])
-                    .map_err(&failed)?;
-            }
-            transaction.execute("UPDATE cursor SET position = ?1", [position]).map_err(&failed)?;
-        }
-        transaction.commit().map_err(&failed)
+    fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {
+        write_index(&mut lock(&self.index_writer), rows, position)
+            .map_err(failed("writing the index"))
     }
 
     fn indexed(&self) -> Result<u64, StoreError> {
@@ -437,6 +407,54 @@ impl Store for SqliteStore {
             })
             .map_err(failed("looking up a request"))
     }
+
+    fn last_change(&self, partition: u8, first_sequence: u64) -> Result<Option<u64>, StoreError> {
+        lock(&self.index_reader)
+            .prepare_cached(
+                "SELECT last_sequence FROM change WHERE partition = ?1 AND first_sequence = ?2",
+            )
+            .and_then(|mut it| {
+                it.query_row(params![partition, first_sequence], |row| row.get(0)).optional()
+            })
+            .map_err(failed("looking up a payment's last change"))
+    }
+}
+
+fn write_index(
+    connection: &mut Connection,
+    rows: &IndexRows,
+    position: u64,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut put = transaction.prepare_cached(
+            "INSERT INTO request (caller, request, partition, sequence) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET partition = excluded.partition, sequence = excluded.sequence",
+        )?;
+        for row in &rows.requests {
+            put.execute(params![
+                row.caller.raw(),
+                row.request.as_str(),
+                row.partition,
+                row.sequence
+            ])?;
+        }
+        let mut put = transaction.prepare_cached(
+            "INSERT OR IGNORE INTO place (partition, first_sequence, position) VALUES (?1, ?2, ?3)",
+        )?;
+        for row in &rows.places {
+            put.execute(params![row.partition, row.first_sequence, row.position])?;
+        }
+        let mut put = transaction.prepare_cached(
+            "INSERT INTO change (partition, first_sequence, last_sequence) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET last_sequence = excluded.last_sequence",
+        )?;
+        for row in &rows.changes {
+            put.execute(params![row.partition, row.first_sequence, row.last_sequence])?;
+        }
+        transaction.execute("UPDATE cursor SET position = ?1", [position])?;
+    }
+    transaction.commit()
 }
 
 /// Moves the journal's WAL into the database from a thread of its own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use warifu_core::decide::{
     Command, Invite, Link, OpenAccount, Pay, Register, Standing, TopUp, Unlink,
 };
+use warifu_core::limits::Limits;
 use warifu_core::place::id_in;
 use warifu_core::vault::Vault;
 use warifu_proto::code::{Code, Prefix};
@@ -14,7 +15,7 @@ use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, ReaderId};
 use warifu_proto::link::LinkKeys;
 use warifu_proto::mac;
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture};
 use warifu_proto::money::Money;
 use warifu_proto::registration::{Statement, tag};
 use warifu_proto::request_id::RequestId;
@@ -152,9 +153,15 @@ pub(crate) async fn scan(
         amount: Money::new(minor, yen().code).unwrap(),
         deadline_at: now.plus_ms(20_000),
         wait_until: now,
+        long_code: None,
+        capture: Capture::Now,
+        hold_until: now.plus_ms(60_000),
+        limits: Limits::default(),
+        is_reversed: false,
         business_day: 20_000,
     };
-    let Answer::Payment(state) = decide(engine, partition, Command::Pay(pay)).await else {
+    let Answer::Payment(state) = decide(engine, partition, Command::Pay(Box::new(pay))).await
+    else {
         panic!("the lane answered something else")
     };
     state

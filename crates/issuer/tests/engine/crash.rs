@@ -38,7 +38,7 @@ pub(super) fn decided(store: &dyn Store) -> std::collections::BTreeMap<String, P
     let mut all = std::collections::BTreeMap::new();
     for entry in store.read(1, usize::MAX).unwrap().into_iter().flat_map(|it| it.entries) {
         let entry = warifu_core::entry::Entry::decode(&entry.bytes).unwrap();
-        if let Some(payment) = Payment::begun_by(&entry) {
+        if let Some(payment) = Payment::left_by(&entry) {
             let before = all.insert(payment.request.to_string(), payment);
             assert!(before.is_none(), "decided twice: {before:?}");
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use warifu_issuer::store::{
-    AppendError, Batch, Frame, IndexRow, PlaceRow, Snapshot, Store, StoreError,
+    AppendError, Batch, Frame, IndexRow, IndexRows, Snapshot, Store, StoreError,
 };
 
 use super::*;
@@ -87,13 +87,12 @@ impl Store for Wrapped {
         self.inner.snapshots(partition)
     }
 
-    fn index(
-        &self,
-        requests: &[IndexRow],
-        places: &[PlaceRow],
-        position: u64,
-    ) -> Result<(), StoreError> {
-        self.inner.index(requests, places, position)
+    fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {
+        self.inner.index(rows, position)
+    }
+
+    fn last_change(&self, partition: u8, first_sequence: u64) -> Result<Option<u64>, StoreError> {
+        self.inner.last_change(partition, first_sequence)
     }
 
     fn indexed(&self) -> Result<u64, StoreError> {
