@@ -297,10 +297,11 @@ impl Lane {
         match self.is_tombstone(known) {
             // Wherever and whenever it was reversed: it is declined where it has arrived.
             Ok(true) => pay.is_reversed = true,
-            Ok(false) => match self.repeat(known, &pay.digest, None, now).transpose() {
-                Some(answer) => return self.answers.push((reply, answer)),
-                None => {}
-            },
+            Ok(false) => {
+                if let Some(answer) = self.repeat(known, &pay.digest, None, now).transpose() {
+                    return self.answers.push((reply, answer));
+                }
+            }
             Err(refused) => return self.answers.push((reply, Err(refused))),
         }
         self.decide_new(partition, Box::new(Command::Pay(pay)), vec![reply], now);
