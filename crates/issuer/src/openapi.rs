@@ -32,6 +32,7 @@ use crate::api::{admin, changes, codes, confirmations, events, links, operator, 
         operator::account,
         operator::stand,
         operator::limit,
+        operator::credentials,
         operator::stand_credential,
         operator::unlink
     )

@@ -88,6 +88,17 @@ pub struct AccountRow {
     pub credentials: u32,
 }
 
+/// A terminal's link as people see it.
+#[derive(Debug)]
+pub struct CredentialRow {
+    /// Its id.
+    pub credential_id: String,
+    /// Whose money.
+    pub account_id: String,
+    /// `active`, `suspended` or `unlinked`.
+    pub standing: String,
+}
+
 /// One event of a merchant's feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRow {
@@ -260,6 +271,42 @@ impl Views {
                     decided_at: Timestamp::from_ms(row.get(9)?),
                     captured_minor: row.get(10)?,
                     refunded_minor: row.get(11)?,
+                })
+            })?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let next = last.filter(|_| rows.len() == limit).map(|it| it.to_string());
+            Ok(Listed { rows, next })
+        })
+        .await
+    }
+
+    /// Terminals by partition and number, after the place that a former page named; of one account or of all.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn credentials(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+        account: Option<AccountId>,
+    ) -> anyhow::Result<Listed<CredentialRow>> {
+        let after = after.unwrap_or(-1);
+        self.read(move |views| {
+            let mut select = views.prepare_cached(
+                "SELECT credential.partition, credential.number, credential_id, account_id, credential.standing FROM credential
+                 JOIN account ON account.partition = credential.partition AND account.number = credential.account_number
+                 WHERE (credential.partition, credential.number) > (?1, ?2) AND (?3 IS NULL OR account_id = ?3)
+                 ORDER BY credential.partition, credential.number LIMIT ?4",
+            )?;
+            let (partition, number) = if after < 0 { (-1, 0) } else { (after >> 32, after & 0xffff_ffff) };
+            let mut last = None;
+            let account = account.map(|it| it.to_string());
+            let rows = select.query_map(params![partition, number, account, limit], |row| {
+                last = Some((row.get::<_, i64>(0)? << 32) | row.get::<_, i64>(1)?);
+                Ok(CredentialRow {
+                    credential_id: row.get(2)?,
+                    account_id: row.get(3)?,
+                    standing: row.get(4)?,
                 })
             })?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;

@@ -3,6 +3,7 @@
 
 mod admin;
 pub(crate) mod init;
+mod standing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use warifu_server::{clock, keyfile};
 pub(crate) use self::init::OPERATOR_KEY;
 use self::init::{CARD, CONFIG};
 pub(crate) use self::init::{Wish, init};
+use self::standing::{LimitArgs, OneAccount, TerminalCommand};
 use crate::card::Card;
 use crate::fail::Failure;
 use crate::hub::public_url;
@@ -60,10 +62,11 @@ enum Command {
     /// Check the settings and tell all faults at once.
     #[command(after_help = "Example:\n  warifu issuer check-config --dir aoba")]
     CheckConfig(Folder),
-    /// Open an account, put money into one.
+    /// Open an account, put money into one, look at it, freeze, limit or close it.
     #[command(after_help = "Example:
   warifu issuer account open --name Hana --dir aoba
-  warifu issuer account top-up acc_… 5000 --dir aoba")]
+  warifu issuer account top-up acc_… 5000 --dir aoba
+  warifu issuer account freeze acc_… --dir aoba")]
     Account {
         #[command(subcommand)]
         command: AccountCommand,
@@ -78,6 +81,19 @@ enum Command {
     /// Read from the views, which follow the journal and may lag by a moment.
     #[command(after_help = "Example:\n  warifu issuer accounts --dir aoba")]
     Accounts(ListArgs),
+    /// List terminals with the accounts they are linked to.
+    ///
+    /// Read from the views, which follow the journal and may lag by a moment.
+    #[command(after_help = "Example:\n  warifu issuer terminals --dir aoba")]
+    Terminals(ListArgs),
+    /// Suspend a terminal, let it pay again, or end its link.
+    #[command(after_help = "Example:
+  warifu issuer terminal suspend crd_… --dir aoba
+  warifu issuer terminal unlink crd_… --dir aoba")]
+    Terminal {
+        #[command(subcommand)]
+        command: TerminalCommand,
+    },
     /// List payments, newest first.
     ///
     /// Read from the views, which follow the journal and may lag by a moment.
@@ -95,6 +111,23 @@ enum AccountCommand {
     /// Put money into an account, in major units of its currency (5000, 12.50).
     #[command(after_help = "Example:\n  warifu issuer account top-up acc_… 5000 --dir aoba")]
     TopUp(TopUpArgs),
+    /// Show an account as it stands now.
+    #[command(after_help = "Example:\n  warifu issuer account show acc_… --dir aoba")]
+    Show(OneAccount),
+    /// Let an account pay nothing for now.
+    #[command(after_help = "Example:\n  warifu issuer account freeze acc_… --dir aoba")]
+    Freeze(OneAccount),
+    /// Let a frozen account pay again.
+    #[command(after_help = "Example:\n  warifu issuer account unfreeze acc_… --dir aoba")]
+    Unfreeze(OneAccount),
+    /// Close an account for good. What it holds is booked as paid out; nothing may be reserved or owed.
+    #[command(after_help = "Example:\n  warifu issuer account close acc_… --dir aoba")]
+    Close(OneAccount),
+    /// Give an account limits of its own, all at once, or the issuer's again.
+    #[command(after_help = "Example:
+  warifu issuer account limit acc_… --payment-max 10000 --confirm-above 3000 --dir aoba
+  warifu issuer account limit acc_… --none --dir aoba")]
+    Limit(LimitArgs),
 }
 
 #[derive(Debug, Args)]
@@ -223,11 +256,24 @@ pub(crate) async fn run(args: IssuerArgs, out: &Out) -> Result<(), Failure> {
         Command::Init(args) => run_init(&args, out),
         Command::Serve(folder) => serve(&folder.dir).await,
         Command::CheckConfig(folder) => check_config(&folder.dir, out),
-        Command::Account { command: AccountCommand::Open(args) } => admin::open(args, out).await,
-        Command::Account { command: AccountCommand::TopUp(args) } => admin::top_up(args, out).await,
+        Command::Account { command } => account(command, out).await,
         Command::Invite(args) => admin::invite(&args, out).await,
         Command::Accounts(args) => admin::accounts(&args, out).await,
+        Command::Terminals(args) => standing::terminals(&args, out).await,
+        Command::Terminal { command } => standing::terminal(&command, out).await,
         Command::Payments(args) => admin::payments(&args, out).await,
+    }
+}
+
+async fn account(command: AccountCommand, out: &Out) -> Result<(), Failure> {
+    match command {
+        AccountCommand::Open(args) => admin::open(args, out).await,
+        AccountCommand::TopUp(args) => admin::top_up(args, out).await,
+        AccountCommand::Show(args) => standing::show(&args, out).await,
+        AccountCommand::Freeze(args) => standing::stand(&args, "frozen", out).await,
+        AccountCommand::Unfreeze(args) => standing::stand(&args, "active", out).await,
+        AccountCommand::Close(args) => standing::stand(&args, "closed", out).await,
+        AccountCommand::Limit(args) => standing::limit(&args, out).await,
     }
 }
 

@@ -233,19 +233,19 @@ pub(crate) async fn invite(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
-    after: Option<String>,
-    limit: Option<usize>,
+    pub(crate) after: Option<String>,
+    pub(crate) limit: Option<usize>,
 }
 
 impl Page {
     /// The place that a former answer named.
-    fn after(&self) -> ApiResult<Option<i64>> {
+    pub(crate) fn after(&self) -> ApiResult<Option<i64>> {
         let bad =
             |_| ApiProblem::new(ProblemCode::Malformed, "after must be `next` of a former answer");
         self.after.as_deref().map(|text| text.parse().map_err(bad)).transpose()
     }
 
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(100).clamp(1, warifu_proto::limits::PAGE_MAX)
     }
 }
@@ -289,17 +289,22 @@ pub(crate) async fn payments(
         .await
         .map_err(ApiProblem::internal)?;
     let directory = app.directory();
-    let payments: Vec<_> = listed
-        .rows
-        .into_iter()
-        .map(|row| {
-            let merchant = directory.merchant(row.merchant_id).map(|it| it.name.clone());
-            serde_json::json!({
+    let mut payments = Vec::with_capacity(listed.rows.len());
+    for row in listed.rows {
+        let merchant = directory.merchant(row.merchant_id).map(|it| it.name.clone());
+        let request = RequestId::parse(&row.request_id)?;
+        let texts = app
+            .texts
+            .payment_texts(row.merchant_id, &request)
+            .await
+            .map_err(ApiProblem::internal)?;
+        payments.push(serde_json::json!({
                 "payment_id": row.payment_id, "request_id": row.request_id, "status": row.status,
-                "amount": { "minor": row.amount_minor, "currency": row.currency }, "merchant_id": row.merchant_id,
-                "merchant": merchant, "account_id": row.account_id, "decided_at": row.decided_at, "rejection": row.rejection,
-            })
-        })
-        .collect();
+            "amount": { "minor": row.amount_minor, "currency": row.currency },
+            "captured_minor": row.captured_minor, "refunded_minor": row.refunded_minor, "order_id": texts.order_id,
+            "merchant_id": row.merchant_id, "merchant": merchant, "account_id": row.account_id,
+            "decided_at": row.decided_at, "rejection": row.rejection,
+        }));
+    }
     Ok(Json(serde_json::json!({ "payments": payments, "next": listed.next })))
 }

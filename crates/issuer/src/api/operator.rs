@@ -15,10 +15,10 @@ use warifu_proto::message::{AccountKind, LimitsAbout};
 use warifu_proto::money::Sum;
 use warifu_proto::problem::{Problem, ProblemCode};
 use warifu_server::edge::Caller;
-use warifu_server::json::Strict;
+use warifu_server::json::{Query, Strict};
 use warifu_server::problem::{ApiProblem, ApiResult};
 
-use super::admin::no_account;
+use super::admin::{Page, no_account};
 use super::links::limits_about;
 use crate::app::{App, PATIENCE, problem};
 use crate::config::LimitsConfig;
@@ -215,6 +215,41 @@ pub(crate) async fn stand_credential(
         })),
         _ => Err(problem(Refused::NotFound)),
     }
+}
+
+/// A part of a list, of one account or of all.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    account_id: Option<AccountId>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Lists terminals, by partition, with what their payers call them.
+#[utoipa::path(get, path = "/admin/v1/credentials", tag = "operator", params(("account_id" = Option<String>, Query,), ("after" = Option<String>, Query,), ("limit" = Option<usize>, Query,)), responses(
+    (status = 200, description = "some terminals, and where to go on"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 421, body = Problem)))]
+pub(crate) async fn credentials(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(wanted): Query<Wanted>,
+) -> ApiResult<Json<serde_json::Value>> {
+    app.check_operator(&caller)?;
+    let page = Page { after: wanted.after, limit: wanted.limit };
+    let listed = app
+        .views
+        .credentials(page.after()?, page.limit(), wanted.account_id)
+        .await
+        .map_err(ApiProblem::internal)?;
+    let mut credentials = Vec::with_capacity(listed.rows.len());
+    for row in listed.rows {
+        let id = CredentialId::parse(&row.credential_id)?;
+        let label = app.texts.credential_label(id).await.map_err(ApiProblem::internal)?;
+        credentials.push(serde_json::json!({
+            "credential_id": id, "account_id": row.account_id, "label": label, "standing": row.standing,
+        }));
+    }
+    Ok(Json(serde_json::json!({ "credentials": credentials, "next": listed.next })))
 }
 
 /// What was unlinked.

@@ -29,7 +29,7 @@ use crate::out::Out;
 use crate::{calls, directory, paths};
 
 /// The operator's side of an issuer: its folder, or a copy of operator.key, issuer.card.json and issuer.toml.
-struct Office {
+pub(super) struct Office {
     dir: PathBuf,
     card: IssuerCard,
     client: Client,
@@ -37,7 +37,7 @@ struct Office {
 }
 
 impl Office {
-    fn open(dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
         let init = init_command(dir);
         let path = paths::existing(dir, CARD, &init)?;
         let Card::Issuer(card) = paths::read_json(&path, "card")? else {
@@ -53,7 +53,7 @@ impl Office {
         Ok(Self { dir: dir.to_owned(), card, client, issuer })
     }
 
-    async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None, None).await
     }
 
@@ -66,8 +66,13 @@ impl Office {
         self.call(Method::POST, path, Some(calls::body(body)), id).await
     }
 
+    /// Sets something to what it may be already, so that repeating it is safe.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::PUT, path, Some(calls::body(body)), None).await
+    }
+
     /// Calls the issuer. When nobody knows what came of it, the failure names the request id.
-    async fn call(
+    pub(super) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -95,7 +100,7 @@ impl Office {
     }
 
     /// A currency by its letters: ISO's from its table, a regional one from the directory.
-    async fn currency(&self, code: Option<&str>) -> Result<Currency, Failure> {
+    pub(super) async fn currency(&self, code: Option<&str>) -> Result<Currency, Failure> {
         let code = match (code, self.card.currencies.first()) {
             (Some(code), _) => CurrencyCode::parse(code)?,
             (None, Some(own)) => *own,
@@ -256,7 +261,7 @@ pub(super) async fn payments(args: &ListArgs, out: &Out) -> Result<(), Failure> 
     Ok(())
 }
 
-fn listing(what: &str, args: &ListArgs) -> String {
+pub(super) fn listing(what: &str, args: &ListArgs) -> String {
     let limit = args.limit;
     let after = args.after.as_deref().map_or_else(String::new, |after| {
         let all = percent_encoding::NON_ALPHANUMERIC;
@@ -265,11 +270,11 @@ fn listing(what: &str, args: &ListArgs) -> String {
     format!("/admin/v1/{what}?limit={limit}{after}")
 }
 
-fn list<'a>(page: &'a Value, what: &str) -> &'a [Value] {
+pub(super) fn list<'a>(page: &'a Value, what: &str) -> &'a [Value] {
     page[what].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn more(page: &Value, what: &str, office: &Office, out: &Out) {
+pub(super) fn more(page: &Value, what: &str, office: &Office, out: &Out) {
     if let Some(after) = page["next"].as_str() {
         let after = paths::quoted(after);
         out.next(format_args!("warifu issuer {what} --after {after} --dir {}", office.dir()));
@@ -277,7 +282,7 @@ fn more(page: &Value, what: &str, office: &Office, out: &Out) {
 }
 
 /// A field as a cell; nothing for what is missing.
-fn text(row: &Value, name: &str) -> String {
+pub(super) fn text(row: &Value, name: &str) -> String {
     match &row[name] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
