@@ -38,6 +38,10 @@ pub(super) const STORE: &str =
     "SQLite, every commit synced to disk before its answer (WAL, synchronous=FULL)";
 /// How many links there are for others to join with, of each kind.
 const SPARE: usize = 3;
+/// What the demo's tills may do: everything, so that everything can be tried.
+const ALL_RIGHTS: [Right; 4] = [Right::Capture, Right::Refund, Right::ReverseAny, Right::Feed];
+/// Above this amount the demo's payers confirm on the phone, in minor units.
+const CONFIRM_ABOVE_MINOR: u64 = 5_000;
 /// How long a new reader's entry may take to reach an issuer.
 const NEWS_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the first code may take to be acknowledged.
@@ -270,17 +274,25 @@ impl DemoIssuer {
             let wish = json!({ "request_id": request_id("top-up"), "amount": amount });
             self.post(&format!("/admin/v1/accounts/{account}/top-ups"), &wish).await?;
         }
+        // Above that the phone asks, so that this can be tried as well.
+        let limits = json!({ "limits": { "confirm_above_minor": CONFIRM_ABOVE_MINOR } });
+        let path = format!("/admin/v1/accounts/{account}/limits");
+        self.call(Method::PUT, &path, &limits).await?;
         let invitation =
             self.post("/admin/v1/invitations", &json!({ "account_id": account })).await?;
         Ok(invitation["link"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::POST, path, body).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
         let peer = Peer { url: self.running.url.clone(), key: self.card.key.clone() };
         calls::ask(
             &self.operator,
             &peer,
-            Method::POST,
+            method,
             path,
             Some(calls::body(body)),
             calls::DEADLINE,
@@ -294,7 +306,7 @@ async fn pairing_link(side: &Arc<MerchantSide>) -> Result<PairingLink, Failure> 
     let (sender, mut links) = mpsc::channel(1);
     let side = Arc::clone(side);
     tokio::spawn(async move {
-        let grant = Grant { name: None, rights: vec![Right::Refund], valid_days: 365 };
+        let grant = Grant { name: None, rights: ALL_RIGHTS.to_vec(), valid_days: 365 };
         let told = |step: Step<'_>| {
             if let Step::Open { link, .. } = step {
                 // There is room for the one link that is ever sent.

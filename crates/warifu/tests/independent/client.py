@@ -219,7 +219,11 @@ class Phone:
 
     def register(self, statement):
         registration = statement + self.key.sign(b"warifu/registration/v1\n" + statement)
-        return registration, self.hub.call("POST", "/v1/codes", {"registration": b64u(registration)})
+        while True:
+            answer = self.hub.call("POST", "/v1/codes", {"registration": b64u(registration)})
+            if answer[0] != 429:
+                return registration, answer
+            time.sleep(0.5)  # one in two seconds, bursts of five
 
     def shown(self):
         code = self.code()
@@ -237,7 +241,8 @@ class Phone:
                 notice = json.loads(line[5:])
                 sealed, number = unb64u(notice["sealed"]), notice["number"]
                 context = b"warifu/notice/v1\n" + self.credential + u64(number)
-                yield number, json.loads(AESGCM(self.seal_key).decrypt(sealed[:12], sealed[12:], context))
+                plain = AESGCM(self.seal_key).decrypt(sealed[:12], sealed[12:], context)
+                yield number, json.loads(plain), plain
 
 
 def pair(hub, keys, link):
@@ -320,7 +325,7 @@ def main():
     ok("a wrong digest is refused", pay(name + "d", code, digest_of=b"{}")[0] in (400, 401))
     ok("a stranger's signature is refused", pay(name + "d", code, signer=Private())[1]["code"] == "key_unknown")
 
-    last, notice = next(phone.notices())
+    last, notice, _ = next(phone.notices())
     ok("the sealed notice tells of the payment", notice["kind"] == "paid" and notice["payment_id"] == paid["payment_id"])
     ok("and says what was paid", notice["amount"] == {"minor": 1200, "currency": "JPY"} and notice["merchant"]["id"] == demo["merchant_id"])
 
@@ -330,9 +335,111 @@ def main():
     ok("a withdrawn code is retired", pay(name + "e", code)[1]["rejection"]["code"] == "code_retired")
     code = phone.shown()
     ok("the next code pays", pay(name + "f", code, 1)[1]["status"] == "approved")
-    number, notice = next(phone.notices(last))
+    number, notice, _ = next(phone.notices(last))
     ok("notices go on after the last one", number == last + 1 and notice["amount"]["minor"] == 1)
+    life(hub, issuer, phone, session, pay, demo, number)
     print(f"all {CHECKS} checks passed")
+
+
+def life(hub, issuer, phone, session, pay, demo, last):
+    """Holds, captures, refunds, reversals, the payer's word, long codes, the feed."""
+    name = "life-" + secrets.token_hex(8)
+    yen = lambda minor: {"minor": minor, "currency": "JPY"}
+    post = lambda path, body: issuer.call("POST", path, body, session)
+
+    def hold(request_id, minor):
+        body = {"request_id": request_id, "code": phone.shown(), "amount": yen(minor), "capture": "later"}
+        return post("/v1/payments", body)[1]
+
+    held = hold(name + "1", 100)
+    ok("a hold is held", held["status"] == "held" and held["captured"]["minor"] == 0 and "expires_at" in held)
+    path = f"/v1/payments/{held['payment_id']}"
+    ok("more than is held is refused", post(path + "/captures", {"request_id": name + "2", "amount": yen(101)})[1]["code"] == "amount_too_large")
+    wish = {"request_id": name + "2", "amount": yen(70)}
+    status, captured = post(path + "/captures", wish)
+    ok("part of a hold is captured", status == 200 and captured["payment"]["status"] == "approved" and captured["payment"]["captured"] == yen(70))
+    ok("a repeated capture is the same", post(path + "/captures", wish) == (200, captured))
+    ok("a hold is captured once", post(path + "/captures", {"request_id": name + "3", "amount": yen(1)})[1]["code"] == "payment_state")
+    wish = {"request_id": name + "4", "amount": yen(40), "reason": "broken"}
+    status, refunded = post(path + "/refunds", wish)
+    ok("part of it is refunded", status == 200 and refunded["status"] == "refunded" and refunded["payment"]["refunded"] == yen(40))
+    ok("a repeated refund is the same", post(path + "/refunds", wish) == (200, refunded))
+    ok("a changed one is refused", post(path + "/refunds", {**wish, "amount": yen(41)})[1]["code"] == "request_id_conflict")
+    ok("never more than was captured", post(path + "/refunds", {"request_id": name + "5", "amount": yen(31)})[1]["code"] == "amount_too_large")
+    free = hold(name + "6", 10)
+    released = post(f"/v1/payments/{free['payment_id']}/release", {})[1]
+    ok("a hold is released", released["status"] == "released" and post(f"/v1/payments/{free['payment_id']}/release", {})[1] == released)
+
+    code = phone.shown()
+    route = code[: len(phone.prefix) + 2]
+    reversal = lambda request_id, reason="timeout": post("/v1/reversals", {"request_id": request_id, "route": route, "reason": reason})
+    ok("a payment that has not arrived is reversed", reversal(name + "7") == (200, {"request_id": name + "7", "status": "reversed"}))
+    late = pay(name + "7", code, 5)[1]
+    ok("when it arrives it is declined", late["rejection"]["code"] == "reversed_before_arrival")
+    ok("and the reversal's repeat is the same", reversal(name + "7") == (200, {"request_id": name + "7", "status": "reversed"}))
+    paid = pay(name + "8", code, 5)[1]
+    ok("its code still pays", paid["status"] == "approved")
+    undone = (200, {"request_id": name + "8", "status": "reversed", "payment_id": paid["payment_id"]})
+    ok("a payment is reversed by the cashier", reversal(name + "8", "cashier") == undone and reversal(name + "8") == undone)
+    ok("nothing of it remains", pay(name + "8", code, 5)[1]["status"] == "reversed")
+    ok("and nothing can be refunded", post(f"/v1/payments/{paid['payment_id']}/refunds", {"request_id": name + "9", "amount": yen(1)})[1]["code"] == "payment_state")
+
+    code = phone.code()
+    statement = phone.statement(code)
+    registration = statement + phone.key.sign(b"warifu/registration/v1\n" + statement)
+    long_code = lambda it: code + str(int.from_bytes(it, "big")).rjust(309, "0")
+    altered = bytes([*registration[:40], registration[40] ^ 1, *registration[41:]])
+    ok("an altered long code is refused", pay(name + "a", long_code(altered), 7)[1]["rejection"]["code"] == "registration_invalid")
+    ok("a long code pays without registration", pay(name + "b", long_code(registration), 7)[1]["status"] == "approved")
+    ok("and only once", pay(name + "c", long_code(registration), 7)[1]["rejection"]["code"] == "code_used")
+
+    notices = phone.notices(last)
+
+    def question(payment):
+        for number, notice, plain in notices:
+            if notice["payment_id"] == payment["payment_id"] and notice["kind"] == "confirm":
+                return number, notice, plain
+
+    def word(payment, asked, verdict):
+        number, notice, plain = asked
+        amount = notice["amount"]["minor"]
+        message = b"warifu/confirm/v1\n" + bytes([verdict]) + raw_id(payment["payment_id"]) + raw_id(notice["merchant"]["id"])
+        message += u64(amount) + (392).to_bytes(2, "big") + sha256(plain)
+        body = {"credential_id": phone.about["credential_id"], "payment_id": payment["payment_id"], "verdict": ["refuse", "confirm"][verdict]}
+        return hub.call("POST", "/v1/confirmations", {**body, "signature": b64u(phone.key.sign(message))}, phone.key)
+
+    limit = phone.about["limits"]["confirm_above_minor"]
+    waiting = pay(name + "d", phone.shown(), limit + 1)[1]
+    ok("above the limit the payer is asked", waiting["status"] == "awaiting_payer" and "expires_at" in waiting)
+    asked = question(waiting)
+    ok("the question says what the till asked", asked[1]["amount"] == yen(limit + 1) and asked[1]["merchant"]["id"] == demo["merchant_id"])
+    ok("the payer confirms", word(waiting, asked, 1) == (200, {"payment_id": waiting["payment_id"], "verdict": "confirm"}))
+    ok("the same word again is heard", word(waiting, asked, 1)[0] == 200)
+    ok("the first word stands", word(waiting, asked, 0)[1]["code"] == "payment_state")
+    path = f"/v1/payments/{waiting['payment_id']}?wait_ms=5000"
+    ok("the reader gets the end", issuer.call("GET", path, None, session)[1]["status"] == "approved")
+    reversal(name + "d", "cashier")
+    waiting = pay(name + "e", phone.shown(), limit + 1)[1]
+    asked = question(waiting)
+    forged = (asked[0], {**asked[1], "amount": yen(1)}, asked[2])
+    ok("a word about another amount is none", word(waiting, forged, 1)[1]["code"] == "signature_invalid")
+    ok("the payer refuses", word(waiting, asked, 0)[0] == 200)
+    path = f"/v1/payments/{waiting['payment_id']}?wait_ms=5000"
+    ok("a refused payment is declined", issuer.call("GET", path, None, session)[1]["rejection"]["code"] == "payer_refused")
+
+    events, after = [], ""
+    while True:
+        page = issuer.call("GET", "/v1/events?limit=7&wait_ms=300" + after, None, session)[1]
+        if not page["events"]:
+            break
+        events, after = events + page["events"], f"&after={page['next']}"
+    mine = [it["kind"] for it in events if it["payment"]["payment_id"] == held["payment_id"]]
+    ok("the feed has every change in order", mine == ["decided", "captured", "refunded"])
+    ok("each event once", len({it["event_id"] for it in events}) == len(events))
+    last = {it["payment"]["payment_id"]: it["payment"] for it in events}
+    ok("its last word is the payment", all(issuer.call("GET", f"/v1/payments/{id}", None, session)[1] == it for id, it in last.items()))
+    refund = next(it for it in events if it["kind"] == "refunded")
+    ok("a refund carries its ids", refund["refund_id"] == refunded["refund_id"] and refund["request_id"] == name + "4")
 
 
 if __name__ == "__main__":
