@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) terminals: Arc<Terminals>,
     pub(crate) forwarder: Forwarder,
     pub(crate) rates: Mutex<Rates>,
+    /// Apart from those of registrations: a payer who has just shown codes can still say yes or no.
+    pub(crate) confirmation_rates: Mutex<Rates>,
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) streams: Arc<Streams>,
     stop: watch::Sender<bool>,
@@ -74,6 +76,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("/v1/directory", "get"),
     ("/v1/directory/entries", "post"),
     ("/v1/codes", "post"),
+    ("/v1/confirmations", "post"),
     ("/v1/links", "post"),
     ("/v1/links/{crd}", "delete"),
     ("/v1/notices", "post"),
@@ -98,6 +101,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/directory", get(directory::read))
         .route("/v1/directory/entries", post(directory::publish))
         .route("/v1/codes", post(receive::codes::register))
+        .route("/v1/confirmations", post(receive::confirmations::confirm))
         .route("/v1/links", post(receive::links::link))
         .route("/v1/links/{crd}", delete(receive::links::unlink))
         .route("/v1/notices", post(notices::leave))
@@ -198,6 +202,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         store,
         forwarder: Forwarder::new(Client::new(Arc::clone(&key), http), config.forward_settings()),
         rates: Mutex::default(),
+        confirmation_rates: Mutex::default(),
         mailbox: Mutex::default(),
         streams: Arc::default(),
         stop: watch::Sender::new(false),

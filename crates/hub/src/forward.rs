@@ -49,6 +49,8 @@ pub(crate) enum Errand {
     Link,
     /// Unlinking it.
     Unlink,
+    /// The payer's word on a payment.
+    Confirmation,
 }
 
 impl Errand {
@@ -57,6 +59,7 @@ impl Errand {
             Self::Code => "code",
             Self::Link => "link",
             Self::Unlink => "unlink",
+            Self::Confirmation => "confirmation",
         }
     }
 }
@@ -106,7 +109,7 @@ impl Forwarder {
             }
         };
         let room = match errand {
-            Errand::Code | Errand::Unlink => &endpoint.room,
+            Errand::Code | Errand::Unlink | Errand::Confirmation => &endpoint.room,
             Errand::Link => &endpoint.room_for_links,
         };
         let Ok(_room) = room.try_acquire() else {
@@ -130,7 +133,7 @@ impl Forwarder {
         match done {
             Ok(answer) => {
                 attempt.verdict = Verdict::Answered;
-                if is_about_us(&answer) {
+                if is_about_us(errand, &answer) {
                     count(errand, &route, "refused_us");
                     tracing::error!(issuer.prefix = %prefix, status = answer.status.as_u16(), code = %code_of(&answer),
                         "an issuer does not take this hub's calls: is the hub's entry in the issuer's directory, is the clock right?");
@@ -218,10 +221,12 @@ pub(crate) fn hand_on(answer: Answer) -> Response {
 }
 
 /// Whether the answer complains about the hub's own signature, which is nothing that a terminal could mend. (What
-/// the terminal signed inside its message, the hub has checked before.)
-fn is_about_us(answer: &Answer) -> bool {
+/// the terminal signed inside its message, the hub has checked before; but for the payer's word, which is signed over
+/// what the hub can't see.)
+fn is_about_us(errand: Errand, answer: &Answer) -> bool {
     let Some(problem) = answer.problem() else { return false };
     match ProblemCode::from_name(&problem.code) {
+        Some(ProblemCode::SignatureInvalid) if errand == Errand::Confirmation => false,
         Some(
             ProblemCode::Unsigned
             | ProblemCode::SignatureInvalid
@@ -309,11 +314,16 @@ mod tests {
     #[test]
     fn complaints_about_the_hub_do_not_reach_the_terminal_but_its_own_do() {
         for code in [ProblemCode::KeyUnknown, ProblemCode::Misdirected, ProblemCode::ClockSkew] {
-            assert!(is_about_us(&problem(code, None)), "{code:?}");
+            assert!(is_about_us(Errand::Code, &problem(code, None)), "{code:?}");
+            assert!(is_about_us(Errand::Confirmation, &problem(code, None)), "{code:?}");
         }
-        assert!(!is_about_us(&problem(ProblemCode::ClockSkew, Some("AAAA"))));
-        assert!(!is_about_us(&problem(ProblemCode::SequenceUsed, None)));
-        assert!(!is_about_us(&answer(201, serde_json::json!({"code": "key_unknown"}))));
+        let about_us = |answer: Answer| is_about_us(Errand::Code, &answer);
+        assert!(!about_us(problem(ProblemCode::ClockSkew, Some("AAAA"))));
+        assert!(!about_us(problem(ProblemCode::SequenceUsed, None)));
+        assert!(!about_us(answer(201, serde_json::json!({"code": "key_unknown"}))));
+        let forged = problem(ProblemCode::SignatureInvalid, None);
+        assert!(!is_about_us(Errand::Confirmation, &forged), "the payer's own signature");
+        assert!(about_us(forged));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{directory, events, notices, pages, pairing, receive};
         directory::read,
         directory::publish,
         receive::codes::register,
+        receive::confirmations::confirm,
         receive::links::link,
         receive::links::unlink,
         notices::leave,

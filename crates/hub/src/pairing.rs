@@ -75,7 +75,7 @@ pub struct PairingStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    /// At most 60 000.
+    /// More than 60 000 counts as 60 000.
     wait_ms: Option<u64>,
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn ask(
     let pairing = PairingId::parse(&pairing)?;
     check_text("name", &request.name, NAME_MAX)?;
     signed_by_carried(caller, request.key.thumbprint())?;
-    let deadline = Instant::now() + directory::wait(query.wait_ms, WAIT_DEFAULT_MS)?;
+    let deadline = Instant::now() + directory::wait(query.wait_ms, WAIT_DEFAULT_MS);
     loop {
         let submitted = lock(&app).submit(pairing, &request, clock::now())?;
         let news = match submitted {
@@ -180,7 +180,7 @@ pub(crate) async fn look(
 ) -> Result<Json<PendingPairing>, ApiProblem> {
     let pairing = PairingId::parse(&pairing)?;
     let merchant = merchant(&app, caller)?.common.id;
-    let deadline = Instant::now() + directory::wait(query.wait_ms, 0)?;
+    let deadline = Instant::now() + directory::wait(query.wait_ms, 0);
     loop {
         let (request, news) = lock(&app).oldest(pairing, merchant, clock::now())?;
         if request.is_some() || !changed(&app, pairing, news, deadline).await {

@@ -2,6 +2,7 @@
 //! the identifying unit and the transmission unit.
 
 pub(crate) mod codes;
+pub(crate) mod confirmations;
 pub(crate) mod links;
 pub(crate) mod rate;
 

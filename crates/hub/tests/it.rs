@@ -1,6 +1,8 @@
 //! The hub over real HTTP: links, registrations, notices, directory, pairing, and what outlives a restart.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "it/confirmations.rs"]
+mod confirmations;
 #[path = "it/directory.rs"]
 mod directory;
 #[path = "it/harness.rs"]
@@ -113,6 +115,12 @@ async fn calls_that_need_a_signature_say_so() {
         (Method::GET, "/v1/events", None),
         (
             Method::POST,
+            "/v1/confirmations",
+            Some(to_json(&json!({"credential_id": "crd_00000000000000000000000000",
+            "payment_id": "pay_00000000000000000000000000", "verdict": "confirm", "signature": signature}))),
+        ),
+        (
+            Method::POST,
             "/v1/pairings",
             Some(to_json(
                 &json!({"pairing_id": "par_00000000000000000000000000", "expires_ms": 1}),
@@ -127,7 +135,7 @@ async fn calls_that_need_a_signature_say_so() {
     for (method, path, body) in calls {
         let answer = hub.unsigned(method.clone(), path, body.clone()).await;
         assert_eq!(code_of(&answer), "unsigned", "{method} {path}");
-        if method != Method::POST || path == "/v1/notices" {
+        if method != Method::POST || matches!(path, "/v1/notices" | "/v1/confirmations") {
             let answer = stranger.call_by_key(&hub, method.clone(), path, body).await;
             assert_eq!(code_of(&answer), "key_unknown", "{method} {path}");
         }

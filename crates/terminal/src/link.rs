@@ -22,6 +22,8 @@ use warifu_proto::message::{
 use warifu_proto::time::Timestamp;
 use warifu_proto::{Malformed, base64url};
 
+use crate::question::{self, Question};
+
 /// Why an answer to a link request is not believed, in the order of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -137,6 +139,7 @@ impl Linking {
             limits: linked.limits,
             issuer: linked.issuer,
             counters: Counters::default(),
+            questions: Vec::new(),
         })
     }
 
@@ -219,6 +222,9 @@ pub struct Link {
     pub issuer: IssuerAbout,
     /// What changes.
     pub counters: Counters,
+    /// What the issuer asks of the payer, oldest first; missing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Question>,
 }
 
 /// The part of a [`Link`] that changes. None of these ever goes back, but for the clock's correction.
@@ -265,9 +271,11 @@ impl Link {
         Timestamp::from_ms(now.as_ms().saturating_add_signed(self.counters.clock_offset_ms))
     }
 
-    /// Takes over what another process stored about the same link meanwhile, so that no counter goes back.
+    /// Takes over what another process stored about the same link meanwhile, so that no counter goes back and no word
+    /// of the payer is changed.
     pub fn merge(&mut self, other: &Self) {
         if self.credential == other.credential {
+            question::merge(&mut self.questions, &other.questions);
             let (own, other) = (&mut self.counters, &other.counters);
             own.revision = own.revision.max(other.revision);
             own.sequence = own.sequence.max(other.sequence);

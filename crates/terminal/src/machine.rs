@@ -1,34 +1,47 @@
 //! The terminal's state machine: shows codes, registers them until the issuer itself says that it has them, renews
-//! them, takes them back, and opens notices.
+//! them, takes them back, opens notices, and carries the payer's word where the issuer asks for it.
 //!
 //! Laws, each a property test in `tests/laws.rs`:
 //! 1. no code is shown and no registration is sent whose sequence is not stored durably;
 //! 2. a code counts as registered only by an acknowledgement that the issuer made for this very statement;
 //! 3. sequences only grow, over restarts too;
 //! 4. notices are given out once each and in order, those that were not sealed by the issuer never;
-//! 5. any inputs in any order end: after [`Input::Leave`] and enough time there is nothing left to wake for.
+//! 5. any inputs in any order end: after [`Input::Leave`] and enough time there is nothing left to wake for;
+//! 6. a payment is confirmed or refused by the payer's input only, by one word for ever, which is stored before it is
+//!    signed, and never sent after the question's end; a question is put once a life, if it is stored.
 //!
 //! Limits: one code on the screen; one store under way at a time; a new code every [`CODE_PAUSE_MS`] at most
-//! (the hub takes one registration in 2 s); [`STATEMENTS_MAX`] statements a code.
+//! (the hub takes one registration in 2 s); [`STATEMENTS_MAX`] statements a code;
+//! [`QUESTIONS_MAX`](crate::QUESTIONS_MAX) questions.
 
 mod code;
 mod notices;
+mod questions;
+mod repeats;
 mod sending;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use warifu_proto::code::{Code, Scanned};
+use warifu_proto::id::PaymentId;
 use warifu_proto::key::PrivateKey;
-use warifu_proto::message::{CodeAnswer, CodeRequest, NoticeText, SealedNotice};
-use warifu_proto::problem::Problem;
+use warifu_proto::message::{
+    CodeAnswer, CodeRequest, ConfirmationAnswer, ConfirmationRequest, NoticeText, SealedNotice,
+};
+use warifu_proto::notice::Verdict;
+use warifu_proto::problem::{Problem, ProblemCode};
 use warifu_proto::registration::{CAP_MAX, Statement};
 use warifu_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
 use self::code::{Made, OnScreen};
+use self::questions::Open;
 use self::sending::Sending;
+pub use self::trouble::Trouble;
 use crate::link::Link;
+use crate::question::Question;
 use crate::steady::Steady;
 
 /// How many random bytes a code is made of.
@@ -80,6 +93,23 @@ pub enum Input {
     },
     /// A notice came from the hub.
     Notice(SealedNotice),
+    /// The payer answered a question.
+    Verdict {
+        /// About which payment.
+        payment: PaymentId,
+        /// Yes or no.
+        verdict: Verdict,
+    },
+    /// What came back for the payer's word. No answer, or one that is not signed by the hub, is no input.
+    VerdictAnswered {
+        /// About which payment.
+        payment: PaymentId,
+        /// What it says.
+        answer: VerdictAnswer,
+    },
+    /// What was on disk when [`Output::Store`] was done, if other processes store this link too. Give it before
+    /// [`Input::Stored`]: a word that another one stored first stands.
+    Others(Box<Link>),
     /// The payer left the screen.
     Leave,
     /// Time passed.
@@ -91,6 +121,15 @@ pub enum Input {
 pub enum Answer {
     /// 201.
     Registered(CodeAnswer),
+    /// 4xx or 5xx.
+    Refused(Problem),
+}
+
+/// An answer to `POST /v1/confirmations`.
+#[derive(Debug, Clone)]
+pub enum VerdictAnswer {
+    /// 200.
+    Heard(ConfirmationAnswer),
     /// 4xx or 5xx.
     Refused(Problem),
 }
@@ -134,6 +173,25 @@ pub enum Output {
         /// What happened.
         notice: Box<NoticeText>,
     },
+    /// Ask the payer, and give [`Input::Verdict`] when there is an answer. After a restart it comes again.
+    Ask(Box<Question>),
+    /// The payer need not answer any more: it is too late, decided, or said elsewhere.
+    QuestionOver {
+        /// About which payment.
+        payment: PaymentId,
+    },
+    /// Send this, signed, to the hub's `POST /v1/confirmations` without waiting for earlier ones.
+    SendVerdict {
+        /// The body.
+        request: Box<ConfirmationRequest>,
+    },
+    /// The issuer has heard the payer's word.
+    VerdictHeard {
+        /// About which payment.
+        payment: PaymentId,
+        /// The word that stands: the first one that the issuer heard.
+        verdict: Verdict,
+    },
     /// Something the payer should know.
     Trouble(Trouble),
     /// Give [`Input::Tick`] then, if nothing else happens before.
@@ -162,43 +220,6 @@ impl fmt::Debug for Screen {
     }
 }
 
-/// What went wrong and did not stop the machine.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// All 2^32 sequences are used: the link has to be made anew.
-    #[error("this link has used all of its sequence numbers")]
-    SequencesUsedUp,
-    /// The source of random bytes gives none that can be used.
-    #[error("the random bytes for a code are not usable")]
-    BadChance,
-    /// The registration was refused for good; codes may still be taken as long codes.
-    #[error("the code was not registered: {title}")]
-    Refused {
-        /// The problem's name.
-        code: String,
-        /// What the hub or the issuer says. From outside: show it escaped.
-        title: String,
-    },
-    /// Something that claims to be from the issuer is not.
-    #[error("a notice was not made by the issuer and is ignored")]
-    NoticeForged {
-        /// Its number, which counts for nothing.
-        number: u64,
-    },
-    /// A notice that this version can't read.
-    #[error("a notice can't be read by this version")]
-    NoticeUnreadable {
-        /// Its number.
-        number: u64,
-    },
-    /// Notices are missing between the last one and this.
-    #[error("{count} notices are missing: look at the account's statement")]
-    NoticesMissing {
-        /// How many.
-        count: u64,
-    },
-}
-
 /// The machine of one link. See the module's laws.
 pub struct Terminal {
     link: Link,
@@ -212,6 +233,8 @@ pub struct Terminal {
     next: Option<Made>,
     shown: Option<OnScreen>,
     withdrawal: Option<Sending>,
+    /// Questions that are not over.
+    open: Vec<Open>,
     /// When the last code was made, in milliseconds of life.
     made_ms: Option<u64>,
     store: Store,
@@ -251,6 +274,7 @@ impl Terminal {
             next: None,
             shown: None,
             withdrawal: None,
+            open: Vec::new(),
             made_ms: None,
             store,
             out: VecDeque::new(),
@@ -277,6 +301,9 @@ impl Terminal {
             Input::Stored { revision } => self.stored(revision),
             Input::Answered { sequence, answer } => self.answered(sequence, answer),
             Input::Notice(notice) => self.notice(&notice),
+            Input::Verdict { payment, verdict } => self.say(payment, verdict),
+            Input::VerdictAnswered { payment, answer } => self.verdict_answered(payment, answer),
+            Input::Others(link) => self.others(&link),
             Input::Leave => self.leave(),
             Input::Tick => {}
         }
@@ -393,9 +420,10 @@ impl Terminal {
     fn progress(&mut self) {
         let now_ms = self.steady.lived_ms();
         self.progress_code(now_ms);
+        self.progress_questions(now_ms);
         let durable = self.store.durable_revision;
         if let Some(withdrawal) = &mut self.withdrawal {
-            if now_ms >= withdrawal.until_ms {
+            if now_ms >= withdrawal.repeats.until_ms {
                 self.withdrawal = None;
                 self.out.push_back(Output::Withdrawn { acked: false });
             } else if let Some(send) = withdrawal.due(durable, now_ms) {
@@ -411,16 +439,31 @@ impl Terminal {
     fn next_deadline(&self) -> Option<u64> {
         let durable = self.store.durable_revision;
         let sending = self.shown.iter().map(|it| &it.sending).chain(&self.withdrawal);
-        let sends = sending.filter_map(|it| it.next_deadline(durable));
+        let sends = sending.filter_map(|it| it.repeats.next_deadline(durable));
         let screen = self.shown.iter().flat_map(|it| it.deadlines(durable));
-        let withdrawal = self.withdrawal.iter().map(|it| it.until_ms);
-        sends.chain(screen).chain(withdrawal).chain(self.code_wanted_at()).min()
+        let withdrawal = self.withdrawal.iter().map(|it| it.repeats.until_ms);
+        let questions = self.question_deadlines();
+        sends.chain(screen).chain(withdrawal).chain(questions).chain(self.code_wanted_at()).min()
     }
 }
 
 impl fmt::Debug for Terminal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terminal").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+/// Whether a problem may be gone when the same is sent again.
+fn is_passing(problem: &Problem) -> bool {
+    match ProblemCode::from_name(&problem.code) {
+        Some(code) => matches!(
+            code,
+            ProblemCode::TooManyRequests
+                | ProblemCode::Internal
+                | ProblemCode::NotAccepted
+                | ProblemCode::IssuerUnavailable
+        ),
+        None => problem.status >= 500 || problem.status == 429,
     }
 }
 

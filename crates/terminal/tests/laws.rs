@@ -1,268 +1,18 @@
 //! The laws of the terminal's machine under random inputs in any order: late, forged and repeated answers, stores
-//! that are slow or never happen, clocks that are set, restarts. The numbers are those of `machine.rs`.
+//! that are slow or never happen, clocks that are set, other processes, restarts. The numbers are those of `machine.rs`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "laws/questions.rs"]
+mod questions;
+#[path = "laws/world.rs"]
+mod world;
 
 use proptest::prelude::*;
-use warifu_proto::base64url;
-use warifu_proto::code::{Code, Prefix, Scanned};
-use warifu_proto::currency::CurrencyCode;
-use warifu_proto::id::{
-    CredentialId, InvitationId, IssuerId, MerchantId, NetworkId, NoticeId, PaymentId,
-};
-use warifu_proto::key::{PrivateKey, Thumbprint};
-use warifu_proto::link::LinkKeys;
-use warifu_proto::message::{
-    AccountAbout, AccountKind, CodeAnswer, IssuerAbout, LimitsAbout, MerchantAbout, NoticeText,
-    PaymentStatus, SealedNotice,
-};
-use warifu_proto::money::Money;
-use warifu_proto::notice;
-use warifu_proto::problem::{Problem, ProblemCode};
-use warifu_proto::registration::{Registration, clock_ack, registered_ack, tag};
+use warifu_proto::notice::Verdict;
+use warifu_proto::problem::ProblemCode;
 use warifu_proto::time::Timestamp;
-use warifu_terminal::{Answer, Counters, Input, Link, Output, Screen, Terminal, Trouble, Wish};
-
-const NOW_MS: u64 = 1_795_305_600_000;
-
-fn key() -> PrivateKey {
-    PrivateKey::from_bytes(&[9; 32]).unwrap()
-}
-
-fn jpy() -> CurrencyCode {
-    CurrencyCode::parse("JPY").unwrap()
-}
-
-fn link() -> Link {
-    Link {
-        format: Link::FORMAT,
-        network: NetworkId::from_raw([1; 16]),
-        registrar: Thumbprint([1; 32]),
-        hub_url: "http://127.0.0.1:7001".to_owned(),
-        invitation: InvitationId::from_raw([4; 16]),
-        device: key().thumbprint(),
-        label: "My phone".to_owned(),
-        credential: CredentialId::from_raw([3; 16]),
-        partition: 7,
-        keys: LinkKeys::derive(&[5; 32], key().thumbprint()),
-        account: AccountAbout {
-            name: "Hana".to_owned(),
-            kind: AccountKind::Prepaid,
-            currency: jpy(),
-            exponent: 0,
-        },
-        currency_number: 392,
-        limits: LimitsAbout { lifetime_max_s: 300, ..LimitsAbout::default() },
-        issuer: IssuerAbout {
-            id: IssuerId::from_raw([2; 16]),
-            name: "Aoba Pay".to_owned(),
-            prefix: Prefix::parse("71000001").unwrap(),
-            key: Thumbprint([2; 32]),
-        },
-        counters: Counters::default(),
-    }
-}
-
-/// A driver, a disk, and everything that was ever seen, to hold the laws against.
-struct World {
-    terminal: Terminal,
-    disk: Link,
-    to_store: Vec<Link>,
-    now: Timestamp,
-    sent: Vec<Registration>,
-    /// What was said under each sequence.
-    said: BTreeMap<u32, [u8; 32]>,
-    truly_acked: BTreeSet<u32>,
-    code: Option<Code>,
-    notice: u64,
-    asked: bool,
-    log: Vec<String>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            terminal: Terminal::new(link(), key()),
-            disk: link(),
-            to_store: Vec::new(),
-            now: Timestamp::from_ms(NOW_MS),
-            sent: Vec::new(),
-            said: BTreeMap::new(),
-            truly_acked: BTreeSet::new(),
-            code: None,
-            notice: 0,
-            asked: false,
-            log: Vec::new(),
-        }
-    }
-
-    fn give(&mut self, input: Input) -> Option<Timestamp> {
-        self.terminal.handle(input, self.now);
-        let mut wake = None;
-        while let Some(output) = self.terminal.poll() {
-            assert!(wake.is_none(), "WakeAt is the last of a round");
-            match output {
-                Output::NeedChance => self.asked = true,
-                Output::Store(link) => self.to_store.push(*link),
-                Output::Show(screen) => self.shown(&screen, false),
-                Output::ShowLong(screen) => self.shown(&screen, true),
-                Output::Hide => {
-                    assert!(self.code.take().is_some(), "only what is shown can be hidden");
-                    self.log.push("hide".to_owned());
-                }
-                Output::Acked { sequence, .. } => {
-                    assert!(self.truly_acked.contains(&sequence), "law 2");
-                    self.log.push("acked".to_owned());
-                }
-                Output::Send { sequence, request } => {
-                    self.sends(sequence, Registration::decode(&request.registration).unwrap());
-                }
-                Output::Withdrawn { acked } => self.log.push(format!("withdrawn {acked}")),
-                Output::Notice { number, notice } => {
-                    assert!(number > self.notice, "law 4");
-                    self.notice = number;
-                    self.log.push(format!("notice {number} {}", notice.kind));
-                }
-                Output::Trouble(trouble) => self.log.push(format!("trouble: {trouble}")),
-                Output::WakeAt(at) => wake = Some(at),
-            }
-        }
-        assert!(self.terminal.poll().is_none());
-        if let Some(at) = wake {
-            assert!(at > self.now, "waking for the past would never end");
-        }
-        wake
-    }
-
-    fn shown(&mut self, screen: &Screen, is_long: bool) {
-        assert!(self.disk.counters.sequence >= screen.sequence, "law 1");
-        let scanned = Scanned::parse(&screen.digits).unwrap();
-        assert_eq!(scanned.registration.is_some(), is_long);
-        if let Some(registration) = &scanned.registration {
-            assert!(registration.is_signed_by(key().public()));
-            assert!(self.disk.counters.sequence >= registration.statement.sequence, "law 1");
-            assert_eq!(Some(&scanned.code), self.code.as_ref(), "the long code of the same code");
-        }
-        assert!(scanned.code.starts_with("7100000107"));
-        self.code = Some(scanned.code);
-        self.log.push(if is_long { "show long" } else { "show" }.to_owned());
-    }
-
-    fn sends(&mut self, sequence: u32, registration: Registration) {
-        let statement = &registration.statement;
-        assert_eq!(statement.sequence, sequence);
-        assert!(registration.is_signed_by(key().public()));
-        assert!(self.disk.counters.sequence >= sequence, "law 1");
-        assert!(statement.lifetime_s <= 300);
-        if let Some(code) = self.code.as_ref().filter(|_| statement.lifetime_s > 0) {
-            assert_eq!(statement.tag, tag(&link().keys.code_key, code));
-        }
-        match self.said.get(&sequence) {
-            Some(digest) => assert_eq!(*digest, statement.digest(), "law 3"),
-            None => {
-                assert!(self.said.keys().all(|before| *before < sequence), "law 3");
-                self.said.insert(sequence, statement.digest());
-            }
-        }
-        self.log.push(format!("send {}", self.now.since_ms(Timestamp::from_ms(NOW_MS))));
-        self.sent.push(registration);
-    }
-
-    /// Puts the oldest waiting record on the disk.
-    fn store(&mut self) -> Option<Timestamp> {
-        if self.to_store.is_empty() {
-            return None;
-        }
-        self.disk = self.to_store.remove(0);
-        self.give(Input::Stored { revision: self.disk.counters.revision })
-    }
-
-    fn pass(&mut self, ms: u64) -> Option<Timestamp> {
-        self.now = self.now.plus_ms(ms);
-        self.give(Input::Tick)
-    }
-
-    fn chance(&mut self, seed: u8) -> Option<Timestamp> {
-        self.asked = false;
-        self.give(Input::Chance(Box::new([seed; 64])))
-    }
-
-    fn ack(&mut self, which: usize, is_true: bool) -> Option<Timestamp> {
-        let statement = &self.sent.get(which)?.statement;
-        let (sequence, digest) = (statement.sequence, statement.digest());
-        let now = Timestamp::from_ms(NOW_MS + 5);
-        let expires = now.plus_ms(u64::from(statement.lifetime_s) * 1000);
-        let keys = if is_true { link().keys } else { LinkKeys::derive(&[6; 32], link().device) };
-        let ack = registered_ack(&keys.link_key, &digest, expires, now);
-        if is_true {
-            self.truly_acked.insert(sequence);
-        }
-        let answer = CodeAnswer { expires_ms: expires.as_ms(), now_ms: now.as_ms(), ack };
-        self.give(Input::Answered { sequence, answer: Answer::Registered(answer) })
-    }
-
-    fn refuse(&mut self, which: usize, code: ProblemCode, skew_ms: i64) -> Option<Timestamp> {
-        let statement = &self.sent.get(which)?.statement;
-        let (sequence, digest) = (statement.sequence, statement.digest());
-        let now = Timestamp::from_ms(self.now.as_ms().saturating_add_signed(skew_ms));
-        let ack = clock_ack(&link().keys.link_key, &digest, now);
-        let problem = Problem {
-            kind: format!("urn:warifu:problem:{}", code.name()),
-            title: code.title().to_owned(),
-            status: code.status(),
-            detail: String::new(),
-            code: code.name().to_owned(),
-            instance: String::new(),
-            now_ms: Some(now.as_ms()),
-            ack: Some(base64url::encode(ack)),
-        };
-        self.give(Input::Answered { sequence, answer: Answer::Refused(problem) })
-    }
-
-    fn notify(&mut self, number: u64, seal_key: [u8; 32], kind: &str) -> Option<Timestamp> {
-        let text = NoticeText {
-            kind: kind.to_owned(),
-            payment_id: PaymentId::from_raw([1; 16]),
-            merchant: MerchantAbout {
-                id: MerchantId::from_raw([1; 16]),
-                name: "Aoba Bakery".to_owned(),
-            },
-            amount: Money::new(1200, jpy()).unwrap(),
-            status: PaymentStatus::Approved,
-            reason: None,
-            balance: None,
-            expires_at: None,
-            at: self.now,
-        };
-        let plain = serde_json::to_vec(&text).unwrap();
-        let credential_id = link().credential;
-        let sealed = notice::seal(&seal_key, credential_id, number, [7; 12], &plain);
-        let notice_id = NoticeId::from_raw([1; 16]);
-        self.give(Input::Notice(SealedNotice { credential_id, notice_id, number, sealed }))
-    }
-
-    fn restart(&mut self) {
-        self.terminal = Terminal::new(self.disk.clone(), key());
-        self.to_store.clear();
-        self.notice = self.disk.counters.notice;
-        self.code = None;
-        self.asked = false;
-    }
-
-    /// Shows a code the way a driver without faults does.
-    fn show(&mut self) {
-        self.give(Input::Show(Wish::default()));
-        self.chance(7);
-        while !self.to_store.is_empty() {
-            self.store();
-        }
-    }
-
-    fn log(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log)
-    }
-}
+use warifu_terminal::{Input, Terminal, Trouble, Wish};
+use world::{NOW_MS, World, key, link};
 
 #[test]
 fn a_code_is_stored_then_shown_then_sent_until_it_is_acknowledged() {
@@ -476,6 +226,52 @@ fn a_broken_source_of_chance_does_not_make_a_loop() {
     assert_eq!(world.log(), [format!("trouble: {}", Trouble::BadChance)]);
 }
 
+#[test]
+fn the_long_code_carries_the_very_statement_that_is_sent_when_the_network_is_back() {
+    let mut world = World::new();
+    world.show();
+    let short = world.code.clone().unwrap();
+    world.pass(2_000);
+    assert_eq!(world.log().last().unwrap(), "show long");
+    let shown = world.long.clone().unwrap();
+    // Nearly a minute under the ground: the repeats go on, and say the same.
+    for _ in 0..47 {
+        world.pass(1_000);
+    }
+    assert!(world.sent.len() > 10);
+    assert!(world.sent.iter().all(|it| it.encode() == shown.encode()));
+    world.log();
+    world.ack(world.sent.len() - 1, true);
+    assert_eq!(world.log(), ["show", "acked"], "the short code is back");
+    assert_eq!(world.code, Some(short));
+}
+
+#[test]
+fn a_clock_is_learned_of_a_fresh_acknowledgement_only() {
+    let offset = |world: &World| world.terminal.link().counters.clock_offset_ms;
+    let mut world = World::new();
+    world.show();
+    world.ack_at(0, Timestamp::from_ms(NOW_MS + 20_000));
+    assert_eq!(offset(&world), 0, "near enough");
+
+    let mut world = World::new();
+    world.show();
+    world.ack_at(0, Timestamp::from_ms(NOW_MS - 70_000));
+    assert_eq!(offset(&world), -70_000);
+    // Somebody sets the clock: what was learned is forgotten.
+    world.pass(58_000);
+    world.chance(8);
+    world.store_all();
+    world.ack_at(world.sent.len() - 1, world.now);
+    assert_eq!(offset(&world), 0);
+
+    let mut world = World::new();
+    world.show();
+    world.pass(6_000);
+    world.ack_at(0, Timestamp::from_ms(NOW_MS - 70_000));
+    assert_eq!(offset(&world), 0, "a late answer may tell an old time");
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Show(u16, Option<u64>),
@@ -488,6 +284,11 @@ enum Op {
     Ack(usize, bool),
     Refuse(usize, usize, i64),
     Notify(u64, bool, bool),
+    Ask(u64, u8),
+    Decide(u64, u8),
+    Say(u8, bool),
+    SayElsewhere(u8, bool),
+    Hear(u8, Option<usize>),
     Restart,
 }
 
@@ -505,6 +306,12 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (which, 0..ProblemCode::ALL.len(), -4_000_000_i64..4_000_000)
             .prop_map(|(which, code, skew)| Op::Refuse(which, code, skew)),
         2 => (0_u64..9, any::<bool>(), any::<bool>()).prop_map(|(n, sealed, paid)| Op::Notify(n, sealed, paid)),
+        4 => (0_u64..12, 0_u8..3).prop_map(|(number, payment)| Op::Ask(number, payment)),
+        1 => (0_u64..12, 0_u8..3).prop_map(|(number, payment)| Op::Decide(number, payment)),
+        4 => (0_u8..3, any::<bool>()).prop_map(|(payment, is_yes)| Op::Say(payment, is_yes)),
+        1 => (0_u8..3, any::<bool>()).prop_map(|(payment, is_yes)| Op::SayElsewhere(payment, is_yes)),
+        2 => (0_u8..3, proptest::option::of(0..ProblemCode::ALL.len()))
+            .prop_map(|(payment, problem)| Op::Hear(payment, problem)),
         1 => Just(Op::Restart),
     ]
 }
@@ -522,6 +329,7 @@ fn run(world: &mut World, op: Op) {
         }
         Op::SetClock(ms) => {
             world.now = Timestamp::from_ms(ms);
+            world.is_clock_true = false;
             world.give(Input::Tick);
         }
         Op::Store => {
@@ -540,11 +348,31 @@ fn run(world: &mut World, op: Op) {
             world.ack(which, is_true);
         }
         Op::Refuse(which, code, skew) => {
+            world.is_clock_true = false;
             world.refuse(which, ProblemCode::ALL[code], skew);
         }
         Op::Notify(number, is_sealed, is_paid) => {
             let seal_key = if is_sealed { link().keys.seal_key } else { [0; 32] };
             world.notify(number, seal_key, if is_paid { "paid" } else { "x" });
+        }
+        Op::Ask(number, payment) => {
+            world.ask(number, payment);
+        }
+        Op::Decide(number, payment) => {
+            let text = world.notice_text("paid", payment);
+            world.notify_of(number, link().keys.seal_key, &text);
+        }
+        Op::Say(payment, is_yes) => {
+            world.say(payment, if is_yes { Verdict::Confirm } else { Verdict::Refuse });
+        }
+        Op::SayElsewhere(payment, is_yes) => {
+            world.say_elsewhere(payment, if is_yes { Verdict::Confirm } else { Verdict::Refuse });
+        }
+        Op::Hear(payment, None) => {
+            world.hear(payment, Verdict::Confirm);
+        }
+        Op::Hear(payment, Some(problem)) => {
+            world.refuse_word(payment, ProblemCode::ALL[problem]);
         }
         Op::Restart => world.restart(),
     }

@@ -36,6 +36,17 @@ impl Out {
         }
     }
 
+    /// Puts a question to a person, who answers on the same line; nothing with `--json`.
+    pub(crate) fn prompt(&self, text: impl Display) {
+        if !self.json && !self.is_closed() {
+            let mut stdout = std::io::stdout().lock();
+            let text = clean_lines(&text.to_string());
+            if write!(stdout, "{text} ").and_then(|()| stdout.flush()).is_err() {
+                self.closed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Prints one object on one line; nothing without `--json`.
     pub(crate) fn object(&self, object: &impl Serialize) {
         if self.json {

@@ -4,6 +4,8 @@
 //! Law: what the machine wants stored is on disk before the machine hears so; nothing of a code is written anywhere
 //! but to the screen and the picture that the payer asked for.
 
+mod answer;
+mod ask;
 pub(crate) mod atomic;
 pub(crate) mod drive;
 pub(crate) mod folder;
@@ -17,9 +19,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use warifu_proto::limits::{LIFETIME_DEFAULT_S, LIFETIME_MAX_S};
+use warifu_proto::notice::Verdict;
 use warifu_terminal::LIFETIME_MIN_S;
 use warifu_terminal::picture;
 
+use self::ask::AskArgs;
 pub(crate) use self::link::link_up;
 pub(crate) use self::say::{amount, time_of_day};
 use crate::fail::Failure;
@@ -44,7 +48,7 @@ enum Command {
   warifu terminal link 'http://127.0.0.1:7001/wallet#link=71000001.inv_….….…' --dir phone \\
       --label \"My phone\"")]
     Link(LinkArgs),
-    /// Show a code to pay with, renew it until Ctrl-C, and tell what was paid.
+    /// Show a code to pay with, renew it until Ctrl-C, tell what was paid, and ask what the issuer asks.
     ///
     /// The code is drawn here, or written to a picture with --out. Without a network a long code takes its place after
     /// two seconds; it works without one. Ctrl-C takes the code back. The digits are a secret until they are spent:
@@ -54,11 +58,22 @@ enum Command {
   warifu terminal show --dir phone --once --out code.png
   warifu terminal show --dir phone --once --json | jq -r .code")]
     Show(ShowArgs),
-    /// Tell what is paid by this link, as it happens.
+    /// Tell what is paid by this link, as it happens, and ask what the issuer asks.
     #[command(after_help = "Example:
   warifu terminal watch --dir phone
   warifu terminal watch --dir phone --once --json")]
     Watch(WatchArgs),
+    /// Confirm a payment that the issuer asks about. The first answer stands.
+    ///
+    /// `terminal show` and `terminal watch` tell what is asked, and ask themselves at a terminal. A question lasts a
+    /// minute; the answer is repeated until the issuer has heard it.
+    #[command(after_help = "Example:
+  warifu terminal confirm pay_01jt8x… --dir phone")]
+    Confirm(AnswerArgs),
+    /// Refuse a payment that the issuer asks about. The first answer stands.
+    #[command(after_help = "Example:
+  warifu terminal refuse pay_01jt8x… --dir phone")]
+    Refuse(AnswerArgs),
     /// End the link, and delete its keys.
     #[command(after_help = "Example:\n  warifu terminal unlink --dir phone")]
     Unlink(FolderArgs),
@@ -69,6 +84,15 @@ struct FolderArgs {
     /// The terminal's folder
     #[arg(long, default_value = "terminal")]
     dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AnswerArgs {
+    /// The payment, as the question named it
+    #[arg(value_name = "PAYMENT_ID")]
+    payment: String,
+    #[command(flatten)]
+    folder: FolderArgs,
 }
 
 #[derive(Debug, Args)]
@@ -106,15 +130,19 @@ struct ShowArgs {
     /// Print the digits too. They are money until they are spent: mind who looks on
     #[arg(long)]
     digits: bool,
+    #[command(flatten)]
+    ask: AskArgs,
 }
 
 #[derive(Debug, Args)]
 struct WatchArgs {
     #[command(flatten)]
     folder: FolderArgs,
-    /// End after the first notice
+    /// End after the first notice or question, or when a question was answered here
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    ask: AskArgs,
 }
 
 /// [`picture::Symbology`] as an argument.
@@ -140,6 +168,8 @@ pub(crate) async fn run(args: TerminalArgs, out: &Out) -> Result<(), Failure> {
         Command::Link(args) => link::run(&args, out).await,
         Command::Show(args) => show::run(&args, out).await,
         Command::Watch(args) => watch::run(&args, out).await,
+        Command::Confirm(args) => answer::run(&args, Verdict::Confirm, out).await,
+        Command::Refuse(args) => answer::run(&args, Verdict::Refuse, out).await,
         Command::Unlink(args) => unlink::run(&args.dir, out).await,
     }
 }

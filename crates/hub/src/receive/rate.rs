@@ -1,5 +1,5 @@
-//! How often a credential may register: one statement in two seconds, bursts of five. The very same statement
-//! again does not count, because a terminal repeats it until it holds the issuer's acknowledgement.
+//! How often a credential may register, or answer a question: one statement in two seconds, bursts of five. The very
+//! same statement again does not count, because a terminal repeats it until it holds the issuer's answer.
 //!
 //! Law: only credentials whose signature was checked get here, so nobody uses up another's share. In memory
 //! and bounded; what is forgotten is forgotten in favour of the payer.

@@ -18,13 +18,15 @@ use warifu_hub::{Config, NetworkFile, Running};
 use warifu_proto::code::{Locator, Prefix};
 use warifu_proto::directory::{Entry, EntryKind};
 use warifu_proto::id::{
-    CredentialId, HubId, InvitationId, IssuerId, MerchantId, NetworkId, NoticeId, ReaderId,
+    CredentialId, HubId, InvitationId, IssuerId, MerchantId, NetworkId, NoticeId, PaymentId,
+    ReaderId,
 };
 use warifu_proto::key::{PrivateKey, PublicKey, Thumbprint};
 use warifu_proto::message::{
-    AccountAbout, AccountKind, CodeAnswer, CodeRequest, IssuerAbout, LimitsAbout, LinkAnswer,
-    LinkRequest, LinkedAccount, UnlinkAnswer, UnlinkRequest,
+    AccountAbout, AccountKind, CodeAnswer, CodeRequest, ConfirmationAnswer, ConfirmationRequest,
+    IssuerAbout, LimitsAbout, LinkAnswer, LinkRequest, LinkedAccount, UnlinkAnswer, UnlinkRequest,
 };
+use warifu_proto::notice::Verdict;
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::registration::Statement;
 use warifu_server::client::{Answer, Client, Events, Peer, http_client};
@@ -285,6 +287,21 @@ impl Terminal {
         self.actor.call(hub, Method::DELETE, &path, Some(body)).await
     }
 
+    /// Says yes or no. The signature is made of chance: the hub can't tell.
+    pub(crate) fn word(&self, payment: PaymentId, verdict: Verdict) -> Vec<u8> {
+        to_json(&ConfirmationRequest {
+            credential_id: self.credential,
+            payment_id: payment,
+            verdict,
+            signature: chance::bytes(),
+        })
+    }
+
+    pub(crate) async fn confirm(&self, hub: &Hub, payment: PaymentId, verdict: Verdict) -> Answer {
+        let body = self.word(payment, verdict);
+        self.actor.call(hub, Method::POST, "/v1/confirmations", Some(body)).await
+    }
+
     pub(crate) async fn events(&self, hub: &Hub, last: Option<&str>) -> Events {
         self.actor.client.events(&hub.peer, "/v1/events", last, PATIENCE, PATIENCE).await.unwrap()
     }
@@ -295,7 +312,8 @@ impl Terminal {
 pub(crate) struct Script {
     pub(crate) seen: Mutex<Vec<(String, Vec<u8>)>>,
     credentials: Mutex<HashMap<Thumbprint, CredentialId>>,
-    /// Answered to registrations and unlinkings instead of a yes.
+    verdicts: Mutex<HashMap<PaymentId, Verdict>>,
+    /// Answered to everything instead of a yes.
     pub(crate) refusal: Mutex<Option<ProblemCode>>,
     pub(crate) delay_ms: AtomicU64,
     about: Mutex<Option<IssuerAbout>>,
@@ -357,6 +375,7 @@ impl Issuer {
             .route("/v1/links", axum::routing::post(link))
             .route("/v1/links/{crd}", axum::routing::delete(unlink))
             .route("/v1/codes", axum::routing::post(register))
+            .route("/v1/confirmations", axum::routing::post(confirm))
             .with_state(Arc::clone(&self.script));
         let router = edge::apply(routes, edge);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -490,6 +509,20 @@ async fn register(
     let now_ms = clock::now().as_ms();
     let answer = CodeAnswer { expires_ms: now_ms + 60_000, now_ms, ack: [5; 16] };
     Ok((StatusCode::CREATED, axum::Json(answer)).into_response())
+}
+
+/// The first verdict stands.
+async fn confirm(
+    State(script): Shared,
+    _hub: Caller,
+    RawBody(body): RawBody,
+    Strict(request): Strict<ConfirmationRequest>,
+) -> ApiResult<axum::Json<ConfirmationAnswer>> {
+    act(&script, "confirmation", &body).await?;
+    let payment_id = request.payment_id;
+    let mut verdicts = script.verdicts.lock().unwrap();
+    let verdict = *verdicts.entry(payment_id).or_insert(request.verdict);
+    Ok(axum::Json(ConfirmationAnswer { payment_id, verdict }))
 }
 
 /// A hub with one issuer in its directory.

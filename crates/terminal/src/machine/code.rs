@@ -10,13 +10,15 @@ use zeroize::Zeroizing;
 
 use super::{
     Answer, BAD_CHANCE_MAX, CHANCE_BYTES, CODE_PAUSE_MS, Chance, LONG_AFTER_MS, Output,
-    STATEMENTS_MAX, Screen, Sending, Terminal, Trouble, Wish, long_digits,
+    STATEMENTS_MAX, Screen, Sending, Terminal, Trouble, Wish, is_passing, long_digits,
 };
 
 /// How long before its end a code is renewed, at most: longer than it takes to hold a phone under a scanner.
 const RENEW_BEFORE_MS: u64 = 10_000;
 /// How near the terminal's own clock must be to the issuer's for the correction to be forgotten.
 const CLOCK_GOOD_MS: u64 = 30_000;
+/// How old an acknowledgement may be to set the clock by: a repeat is answered with the time of the first.
+const CLOCK_FRESH_MS: u64 = 5_000;
 
 /// A code that waits for its sequence to be stored.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Terminal {
                 long: None,
                 is_over: false,
             };
-            shown.sending.until_ms = shown.expires_ms;
+            shown.sending.repeats.until_ms = shown.expires_ms;
             self.out.push_back(Output::Show(self.screen(&shown)));
             self.shown = Some(shown);
         }
@@ -150,13 +152,13 @@ impl Terminal {
 
     /// Takes an answer, if it is to what is under way.
     pub(super) fn answered(&mut self, sequence: u32, answer: Answer) {
-        let answers = |it: &Sending| it.started_ms.is_some() && it.sequence() == sequence;
+        let answers = |it: &Sending| it.repeats.started_ms.is_some() && it.sequence() == sequence;
         if let Some(withdrawal) = self.withdrawal.take_if(|it| answers(it)) {
             self.withdrawal_answered(withdrawal, &answer);
         } else if let Some(shown) = self.shown.take_if(|it| !it.is_acked && answers(&it.sending)) {
             match answer {
                 Answer::Registered(answer) => self.code_registered(shown, &answer),
-                Answer::Refused(problem) if !shown.sending.is_done => {
+                Answer::Refused(problem) if !shown.sending.repeats.is_done => {
                     self.code_refused(shown, problem);
                 }
                 Answer::Refused(_) => self.shown = Some(shown),
@@ -178,13 +180,14 @@ impl Terminal {
     fn code_registered(&mut self, mut shown: OnScreen, answer: &CodeAnswer) {
         if shown.sending.is_acked_by(&self.link.keys.link_key, answer) {
             shown.is_acked = true;
-            shown.sending.is_done = true;
-            self.forget_correction(answer.now_ms);
+            shown.sending.repeats.is_done = true;
             // Counted from when it was first sent: a repeat is answered as the first was.
             let lifetime_ms = u64::from(shown.lifetime_s).saturating_mul(1000);
             let left_ms = answer.expires_ms.saturating_sub(answer.now_ms).min(lifetime_ms);
-            let started_ms = shown.sending.started_ms.unwrap_or(shown.shown_ms);
+            let started_ms = shown.sending.repeats.started_ms.unwrap_or(shown.shown_ms);
             shown.expires_ms = started_ms.saturating_add(left_ms);
+            let waited_ms = self.steady.lived_ms().saturating_sub(started_ms);
+            self.learn_clock(Timestamp::from_ms(answer.now_ms), waited_ms);
             let screen = self.screen(&shown);
             let Screen { sequence, expires_at, .. } = screen;
             if shown.long.take().is_some() {
@@ -204,13 +207,7 @@ impl Terminal {
                 }
             }
             Some(ProblemCode::SequenceUsed) => self.state_again(&mut shown, problem),
-            Some(
-                ProblemCode::TooManyRequests
-                | ProblemCode::Internal
-                | ProblemCode::NotAccepted
-                | ProblemCode::IssuerUnavailable,
-            ) => {}
-            None if problem.status >= 500 || problem.status == 429 => {}
+            _ if is_passing(&problem) => {}
             Some(_) | None => self.give_up(&mut shown, problem),
         }
         self.shown = Some(shown);
@@ -218,7 +215,7 @@ impl Terminal {
 
     /// No more repeats: the same statement gets the same answer. The long code stays a way to pay.
     fn give_up(&mut self, shown: &mut OnScreen, problem: Problem) {
-        shown.sending.is_done = true;
+        shown.sending.repeats.is_done = true;
         let (code, title) = (problem.code, problem.title);
         self.out.push_back(Output::Trouble(Trouble::Refused { code, title }));
     }
@@ -230,11 +227,11 @@ impl Terminal {
             return;
         }
         let Some(statement) = self.statement(&shown.code, shown.lifetime_s, shown.cap_minor) else {
-            shown.sending.is_done = true;
+            shown.sending.repeats.is_done = true;
             return;
         };
         shown.statements = shown.statements.saturating_add(1);
-        let (revision, until_ms) = (self.link.counters.revision, shown.sending.until_ms);
+        let (revision, until_ms) = (self.link.counters.revision, shown.sending.repeats.until_ms);
         shown.sending = Sending::new(&statement, &self.key, revision, until_ms);
     }
 
@@ -246,17 +243,27 @@ impl Terminal {
         if !sending.is_clock_of(&self.link.keys.link_key, now, &ack) {
             return false;
         }
-        let own = i64::try_from(self.steady.wall().as_ms()).unwrap_or(i64::MAX);
-        let issuers = i64::try_from(now.as_ms()).unwrap_or(i64::MAX);
-        self.link.counters.clock_offset_ms = issuers.saturating_sub(own);
+        self.set_clock(now);
         true
     }
 
-    /// Somebody may have set the terminal's clock since a correction was learned.
-    fn forget_correction(&mut self, issuer_now_ms: u64) {
-        let is_good = self.steady.wall().as_ms().abs_diff(issuer_now_ms) <= CLOCK_GOOD_MS;
-        if is_good && self.link.counters.clock_offset_ms != 0 {
-            self.link.counters.clock_offset_ms = 0;
+    fn set_clock(&mut self, issuers: Timestamp) {
+        let ms = |at: Timestamp| i64::try_from(at.as_ms()).unwrap_or(i64::MAX);
+        self.link.counters.clock_offset_ms = ms(issuers).saturating_sub(ms(self.steady.wall()));
+    }
+
+    /// Learns the issuer's time of an acknowledgement, for what is not refused when the clock is wrong: the end of a
+    /// question. Somebody may also have set the terminal's clock since a correction was learned.
+    fn learn_clock(&mut self, issuers: Timestamp, waited_ms: u64) {
+        let own = self.steady.wall();
+        let is_near = |at: Timestamp| at.as_ms().abs_diff(issuers.as_ms()) <= CLOCK_GOOD_MS;
+        if is_near(own) {
+            if self.link.counters.clock_offset_ms != 0 {
+                self.link.counters.clock_offset_ms = 0;
+                self.store();
+            }
+        } else if !is_near(self.link.issuer_time(own)) && waited_ms <= CLOCK_FRESH_MS {
+            self.set_clock(issuers);
             self.store();
         }
     }

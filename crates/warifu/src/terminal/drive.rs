@@ -15,13 +15,17 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use warifu_proto::message::{CodeRequest, NoticeText};
+use warifu_proto::id::PaymentId;
+use warifu_proto::message::{CodeRequest, ConfirmationRequest, NoticeText};
+use warifu_proto::notice::Verdict;
 use warifu_proto::time::Timestamp;
 use warifu_server::client::{Client, EventsError};
 use warifu_server::folder::FolderLock;
 use warifu_server::follow::DirectoryFollower;
 use warifu_server::{chance, clock};
-use warifu_terminal::{Answer, Input, Link, Output, Screen, Terminal, Trouble};
+use warifu_terminal::{
+    Answer, Input, Link, Output, Question, Screen, Terminal, Trouble, VerdictAnswer,
+};
 
 use super::folder::{Folder, Only};
 use super::link::hub;
@@ -60,6 +64,20 @@ pub(crate) enum Event {
         /// What.
         notice: Box<NoticeText>,
     },
+    /// The issuer asks whether to pay.
+    Question(Box<Question>),
+    /// A question that was put needs no answer any more.
+    QuestionOver {
+        /// About which payment.
+        payment: PaymentId,
+    },
+    /// The issuer has heard the payer's word.
+    Heard {
+        /// About which payment.
+        payment: PaymentId,
+        /// The word that stands.
+        verdict: Verdict,
+    },
     /// Something went wrong, and it goes on.
     Trouble(Trouble),
     /// The hub refuses to hand out notices.
@@ -84,7 +102,8 @@ pub(crate) struct Driver {
     events: VecDeque<Event>,
     wake: Option<Timestamp>,
     tasks: Vec<AbortHandle>,
-    listening: Option<FolderLock>,
+    /// What only one process may do at a time, while this one does it.
+    only: Option<FolderLock>,
 }
 
 /// What the tasks share.
@@ -110,6 +129,14 @@ impl Driver {
         let Some(lock) = folder.only_one(Only::Listens)? else { return Ok(None) };
         let mut driver = Self::with(folder, Only::Listens).await?;
         driver.begin_to_listen(lock);
+        Ok(Some(driver))
+    }
+
+    /// Opens a linked folder to answer a question, unless another process does.
+    pub(crate) async fn answering(folder: Folder) -> Result<Option<Self>, Failure> {
+        let Some(lock) = folder.only_one(Only::Answers)? else { return Ok(None) };
+        let mut driver = Self::with(folder, Only::Answers).await?;
+        driver.only = Some(lock);
         Ok(Some(driver))
     }
 
@@ -140,7 +167,7 @@ impl Driver {
             events: VecDeque::new(),
             wake: None,
             tasks,
-            listening: None,
+            only: None,
         })
     }
 
@@ -157,7 +184,7 @@ impl Driver {
     }
 
     fn begin_to_listen(&mut self, lock: FolderLock) {
-        self.listening = Some(lock);
+        self.only = Some(lock);
         let task = tokio::spawn(listen(Arc::clone(&self.wires), self.sender.clone()));
         self.tasks.push(task.abort_handle());
     }
@@ -182,15 +209,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Does one thing; what it can report at once is the next input.
-    fn perform(&mut self, output: Output) -> Result<Option<Input>, Failure> {
+    /// Does one thing; what it can report at once are the next inputs.
+    fn perform(&mut self, output: Output) -> Result<Vec<Input>, Failure> {
         match output {
-            Output::NeedChance => return Ok(Some(Input::Chance(Box::new(chance::bytes())))),
+            Output::NeedChance => return Ok(vec![Input::Chance(Box::new(chance::bytes()))]),
             Output::Store(link) => {
-                self.folder.store(&link).map_err(|failure| {
+                let on_disk = self.folder.store(&link).map_err(|failure| {
                     failure.during("nothing can be shown, because it can't be stored first")
                 })?;
-                return Ok(Some(Input::Stored { revision: link.counters.revision }));
+                let stored = Input::Stored { revision: link.counters.revision };
+                return Ok(vec![Input::Others(Box::new(on_disk)), stored]);
             }
             Output::Show(screen) | Output::ShowLong(screen) => {
                 self.events.push_back(Event::Show(screen));
@@ -209,10 +237,20 @@ impl Driver {
             Output::Notice { number, notice } => {
                 self.events.push_back(Event::Notice { number, notice });
             }
+            Output::Ask(question) => self.events.push_back(Event::Question(question)),
+            Output::QuestionOver { payment } => {
+                self.events.push_back(Event::QuestionOver { payment });
+            }
+            Output::SendVerdict { request } => {
+                tokio::spawn(send_verdict(Arc::clone(&self.wires), self.sender.clone(), *request));
+            }
+            Output::VerdictHeard { payment, verdict } => {
+                self.events.push_back(Event::Heard { payment, verdict });
+            }
             Output::Trouble(trouble) => self.events.push_back(Event::Trouble(trouble)),
             Output::WakeAt(at) => self.wake = Some(at),
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 
     /// The next thing for the payer. Dropping the future loses nothing.
@@ -272,6 +310,31 @@ async fn send(
     if let Some(answer) = read {
         let input = Input::Answered { sequence, answer };
         // Nobody waits for it any more when the program ends.
+        inbox.send(Incoming::Input(Box::new(input))).await.unwrap_or_default();
+    }
+}
+
+/// Sends the payer's word, signed by the device. No answer that can be believed is no input, as of a registration.
+async fn send_verdict(
+    wires: Arc<Wires>,
+    inbox: mpsc::Sender<Incoming>,
+    request: ConfirmationRequest,
+) {
+    let Some(peer) = wires.directory.as_ref().and_then(|it| hub(it, &wires.hub_url)) else {
+        return;
+    };
+    let body = Some(calls::body(&request));
+    let path = "/v1/confirmations";
+    let called =
+        wires.client.call(&peer, Method::POST, path, body, SEND_DEADLINE, HeaderMap::new()).await;
+    let Ok(answer) = called else { return };
+    let read = if answer.is_ok() {
+        answer.json().ok().map(VerdictAnswer::Heard)
+    } else {
+        answer.problem().map(VerdictAnswer::Refused)
+    };
+    if let Some(answer) = read {
+        let input = Input::VerdictAnswered { payment: request.payment_id, answer };
         inbox.send(Incoming::Input(Box::new(input))).await.unwrap_or_default();
     }
 }

@@ -79,8 +79,9 @@ impl Folder {
         })
     }
 
-    /// Puts the link on disk; counters that are greater there stay.
-    pub(crate) fn store(&self, link: &Link) -> Result<(), Failure> {
+    /// Puts the link on disk and gives what is there now: counters that are greater there stay, and so does what the
+    /// payer said there first.
+    pub(crate) fn store(&self, link: &Link) -> Result<Link, Failure> {
         let lock = self.dir.join("link.lock");
         let cannot = |error: &std::io::Error| paths::cannot("locked", &lock, error);
         let file = open_lock(&lock).map_err(|error| cannot(&error))?;
@@ -90,7 +91,8 @@ impl Folder {
             link.merge(&on_disk);
         }
         let text = serde_json::to_vec_pretty(&link).expect("a link has only text keys");
-        atomic::write(&self.link_path(), &text)
+        atomic::write(&self.link_path(), &text)?;
+        Ok(link)
     }
 
     /// The key for a link, made at the first try: a repeated request must come from the same key.
@@ -141,6 +143,7 @@ impl Folder {
         let name = match what {
             Only::Shows => "showing",
             Only::Listens => "listening",
+            Only::Answers => "answering",
         };
         match FolderLock::take(self.dir.join(name)) {
             Ok(lock) => Ok(Some(lock)),
@@ -161,6 +164,7 @@ impl Folder {
         let copy = match who {
             Only::Shows => "directory",
             Only::Listens => "directory-listening",
+            Only::Answers => "directory-answering",
         };
         let parts = FollowParts {
             folder: self.dir.join(copy),
@@ -181,6 +185,8 @@ pub(crate) enum Only {
     Shows,
     /// Listens to notices: the hub ends the older stream.
     Listens,
+    /// Answers a question by a command of its own.
+    Answers,
 }
 
 fn open_lock(path: &Path) -> std::io::Result<File> {

@@ -14,9 +14,12 @@ use warifu_proto::time::Timestamp;
 use warifu_terminal::picture::{Colours, Picture, Symbology};
 use warifu_terminal::{Input, Link, Screen, Trouble, Wish};
 
+use super::ask::{Asker, Step};
 use super::drive::{Driver, Event};
 use super::folder::{Folder, Only};
-use super::say::{grouped, is_long, notice_line, notice_object, time_of_day};
+use super::say::{
+    grouped, is_long, no_notices, notice_line, notice_object, or_link_ended, time_of_day,
+};
 use super::{ShowArgs, atomic};
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
@@ -34,6 +37,7 @@ pub(super) async fn run(args: &ShowArgs, out: &Out) -> Result<(), Failure> {
     let link = folder.linked()?;
     let wish = wish(args, &link)?;
     let mut board = Board::new(args, &link, out)?;
+    let mut asker = Asker::new(&args.ask, folder.dir(), out)?;
     let Some(_only) = folder.only_one(Only::Shows)? else {
         let dir = paths::shown(folder.dir());
         return Err(Failure::usage(format_args!("another warifu shows codes of {dir} already"))
@@ -47,7 +51,7 @@ pub(super) async fn run(args: &ShowArgs, out: &Out) -> Result<(), Failure> {
     if args.once {
         once(&mut driver, &mut board).await
     } else {
-        stay(&mut driver, &mut board).await
+        stay(&mut driver, &mut board, &mut asker).await
     }
 }
 
@@ -100,7 +104,8 @@ async fn once(driver: &mut Driver, board: &mut Board) -> Result<(), Failure> {
                 return Err(refused(&trouble, driver));
             }
             Event::Trouble(trouble) => board.out.warn(trouble),
-            Event::Withdrawn { .. } | Event::Notice { .. } | Event::NoNotices(_) => {}
+            // Who asks for one code to use does not listen.
+            _ => {}
         }
     }
 }
@@ -108,40 +113,51 @@ async fn once(driver: &mut Driver, board: &mut Board) -> Result<(), Failure> {
 fn refused(trouble: &Trouble, driver: &Driver) -> Failure {
     let failure = Failure::refused(trouble);
     match trouble {
-        Trouble::Refused { code, .. } if code == "credential_unknown" => {
-            failure.next(format_args!(
-                "ask {} for a new invitation and link another folder",
-                driver.link().issuer.name
-            ))
-        }
+        Trouble::Refused { code, .. } => or_link_ended(failure, code, driver.link()),
         _ => failure,
     }
 }
 
 /// Shows codes until the payer leaves.
-async fn stay(driver: &mut Driver, board: &mut Board) -> Result<(), Failure> {
+async fn stay(driver: &mut Driver, board: &mut Board, asker: &mut Asker) -> Result<(), Failure> {
     let stop = stop::wished();
     tokio::pin!(stop);
     let mut told_of_no_notices = false;
     loop {
         let event = tokio::select! {
             event = driver.next() => event?,
+            (payment, verdict) = asker.answer() => {
+                driver.give(Input::Verdict { payment, verdict })?;
+                continue;
+            }
             () = &mut stop => break,
         };
+        let event = match asker.take(event, driver)? {
+            Step::Other(event) => event,
+            Step::Nothing => continue,
+            Step::Told { line, object } => {
+                board.tell(line, &object);
+                continue;
+            }
+        };
         match event {
-            Event::Show(screen) => board.show(screen)?,
+            Event::Show(screen) => {
+                board.show(screen)?;
+                asker.again();
+            }
             Event::Acked { expires_at } => board.acked(expires_at),
             Event::Hide => board.hide()?,
             Event::Notice { number, notice } => {
                 board.tell(notice_line(&notice, driver.link()), &notice_object(number, &notice));
+                asker.again();
             }
             Event::Trouble(trouble) => board.out.warn(trouble),
             Event::NoNotices(problem) if !told_of_no_notices => {
                 told_of_no_notices = true;
-                let why = Failure::problem(*problem);
-                board.out.warn(format_args!("the hub gives no notices: {why}"));
+                board.out.warn(no_notices(*problem, driver.link()));
             }
-            Event::NoNotices(_) | Event::Withdrawn { .. } => {}
+            // Questions were taken before.
+            _ => {}
         }
         if board.out.is_closed() && board.picture.is_none() {
             break;
@@ -165,7 +181,7 @@ async fn leave(driver: &mut Driver, board: &mut Board) -> Result<(), Failure> {
             Event::Notice { number, notice } => {
                 board.tell(notice_line(&notice, driver.link()), &notice_object(number, &notice));
             }
-            Event::Show(_) | Event::Acked { .. } | Event::Trouble(_) | Event::NoNotices(_) => {}
+            _ => {}
         }
     };
     board.hide()?;

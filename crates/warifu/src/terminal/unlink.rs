@@ -9,9 +9,11 @@ use serde_json::json;
 use warifu_proto::message::UnlinkAnswer;
 use warifu_proto::problem::ProblemCode;
 use warifu_server::clock;
+use warifu_terminal::Link;
 
 use super::folder::{Folder, Only, no_directory};
 use super::link::hub;
+use super::say::or_link_ended;
 use crate::fail::Failure;
 use crate::out::Out;
 use crate::{calls, paths};
@@ -43,15 +45,26 @@ pub(super) async fn run(dir: &Path, out: &Out) -> Result<(), Failure> {
         .call(&peer, Method::DELETE, &path, body, calls::DEADLINE, HeaderMap::new())
         .await
         .map_err(Failure::from)?;
+    let refusal = answer.problem().map(|it| it.code).unwrap_or_default();
     // Ended before, by the issuer or by a call whose answer was lost, is ended.
-    let is_gone =
-        answer.problem().is_some_and(|it| it.code == ProblemCode::CredentialUnknown.name());
-    if !is_gone {
+    if refusal != ProblemCode::CredentialUnknown.name() {
         calls::read::<UnlinkAnswer>(&answer)
-            .map_err(|failure| failure.during("the link was not ended"))?;
+            .map_err(|failure| not_ended(failure, &refusal, &link, dir))?;
     }
     folder.forget(&link)?;
     out.say(format_args!("unlinked from {}; its keys are deleted", link.issuer.name));
     out.object(&json!({ "credential_id": link.credential, "status": "unlinked" }));
     Ok(())
+}
+
+fn not_ended(failure: Failure, code: &str, link: &Link, dir: &Path) -> Failure {
+    if code != ProblemCode::KeyUnknown.name() {
+        return failure.during("the link was not ended");
+    }
+    // The hub forgets an ended link after a day, and its key with it. The keys stay here, should the hub be wrong.
+    or_link_ended(failure, code, link).next(format_args!(
+        "delete the folder {}; should {} still list the terminal, have them end its link",
+        paths::shown(dir),
+        link.issuer.name
+    ))
 }
