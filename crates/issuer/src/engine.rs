@@ -245,16 +245,16 @@ impl Engine {
         vault: Arc<Vault>,
     ) -> anyhow::Result<Self> {
         let recovered = recover::recover(store.as_ref(), &vault, None)?;
+        let indexed = store.indexed()?;
         let shared = Arc::new(Shared {
             committed: watch::Sender::new(recovered.position),
-            indexed: watch::Sender::new(0),
+            indexed: watch::Sender::new(indexed),
             indexed_sequences: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             stopping: AtomicBool::new(false),
             last_snapshot: AtomicBool::new(false),
             stopped: std::sync::Mutex::new(None),
         });
         // Entries at positions that the index believes to have would never get into it: their requests would be decided again.
-        let indexed = store.indexed()?;
         anyhow::ensure!(
             indexed <= recovered.position,
             "the journal ends at position {}, but the index has got to {indexed}: the end of the journal is lost. Restore all files of the data folder from one backup",

@@ -17,15 +17,16 @@ use crate::store::{ChangeRow, Frame, IndexRow, IndexRows, PlaceRow, Store};
 
 /// How much of the journal is indexed in one transaction, in bytes: some ten thousand entries at full load.
 const READ_BYTES: usize = 2 << 20;
-/// How often an idle follower looks, in case a wake-up was missed.
-const IDLE: Duration = Duration::from_millis(5);
+/// How often the index looks for news. Many entries in one transaction cost little more than a few; a whole window of a
+/// partition is seconds away.
+const IDLE: Duration = Duration::from_millis(25);
 
 /// Brings the index up to the end of the journal.
 ///
 /// # Errors
 /// When the store fails.
 pub(crate) fn catch_up_index(store: &dyn Store, shared: &Shared) -> anyhow::Result<()> {
-    let mut position = store.indexed()?;
+    let mut position = *shared.indexed.borrow();
     loop {
         let frames = store.read(position + 1, READ_BYTES)?;
         if frames.is_empty() {
@@ -76,12 +77,9 @@ pub(crate) fn spawn_index(
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("index".to_owned()).spawn(move || {
         while !shared.stopping.load(Ordering::Acquire) {
-            let behind = *shared.committed.borrow() > *shared.indexed.borrow();
-            if !behind {
-                std::thread::sleep(IDLE);
-                continue;
-            }
-            if let Err(error) = catch_up_index(store.as_ref(), &shared) {
+            std::thread::sleep(IDLE);
+            let is_behind = *shared.committed.borrow() > *shared.indexed.borrow();
+            if is_behind && let Err(error) = catch_up_index(store.as_ref(), &shared) {
                 tracing::error!(%error, "the index could not be written; trying again");
                 std::thread::sleep(Duration::from_secs(1));
             }

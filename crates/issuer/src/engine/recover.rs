@@ -18,6 +18,9 @@ use crate::store::{Frame, Head, Snapshot, Store};
 /// How much of the journal is read at once, in bytes.
 const READ_BYTES: usize = 4 << 20;
 
+/// Partitions are folded together for new snapshots until their former ones have this many bytes.
+const GROUP_BYTES: usize = 64 << 20;
+
 /// Partitions at a position of the journal.
 #[derive(Debug)]
 pub struct Recovered {
@@ -168,35 +171,43 @@ fn continue_to_end(
     Ok(Recovered { partitions, position, from, applied })
 }
 
-/// Makes a new snapshot of every partition that has changed, one at a time, out of the journal alone: the lane is not
-/// asked and does not pause.
+/// Makes a new snapshot of every partition that has changed, out of the journal alone: the lane is not asked and does
+/// not pause. Partitions are folded some at a time, so that the journal's tail is read a few times at most and memory
+/// never holds a second copy of everything.
 ///
 /// # Errors
-/// As [`recover`], and when the snapshot can't be kept.
+/// As [`recover`], and when a snapshot can't be kept.
 pub fn take_snapshots(
     store: &dyn Store,
     vault: &Vault,
     is_stopping: &dyn Fn() -> bool,
 ) -> anyhow::Result<()> {
-    for number in 0..PARTITIONS {
-        if is_stopping() {
-            break;
+    let mut numbers = (0..PARTITIONS).peekable();
+    while numbers.peek().is_some() && !is_stopping() {
+        let (mut group, mut newest) = (BTreeMap::new(), BTreeMap::new());
+        let mut bytes = 0;
+        while let Some(number) = numbers.next_if(|_| bytes < GROUP_BYTES) {
+            if let Some(snapshot) = store.snapshots(number)?.into_iter().next() {
+                bytes += snapshot.body.len();
+                newest.insert(number, snapshot.head.sequence);
+            }
+            group.insert(number, Folded::load(store, vault, number)?);
         }
-        let before = store.snapshots(number)?.into_iter().next().map(|it| it.head.sequence);
-        let recovered = recover(store, vault, Some(number))?;
-        let Some(folded) = recovered.partitions.get(&number) else { continue };
-        // An empty partition has a snapshot like any other: without it, every start would read the journal from its first entry.
-        if before == Some(folded.head.sequence) {
-            store.extend_snapshot(number, recovered.position)?;
-            continue;
+        let recovered = continue_to_end(store, vault, group)?;
+        for (number, folded) in recovered.partitions {
+            // An empty partition has a snapshot like any other: without it, every start would read the journal from its first entry.
+            if newest.get(&number) == Some(&folded.head.sequence) {
+                store.extend_snapshot(number, recovered.position)?;
+                continue;
+            }
+            let body = folded.state.to_snapshot(vault);
+            store.put_snapshot(&Snapshot {
+                head: folded.head,
+                position: recovered.position,
+                hash: sha256(&[&body]),
+                body,
+            })?;
         }
-        let body = folded.state.to_snapshot(vault);
-        store.put_snapshot(&Snapshot {
-            head: folded.head,
-            position: recovered.position,
-            hash: sha256(&[&body]),
-            body,
-        })?;
     }
     Ok(())
 }

@@ -289,15 +289,8 @@ impl DemoIssuer {
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
         let peer = Peer { url: self.running.url.clone(), key: self.card.key.clone() };
-        calls::ask(
-            &self.operator,
-            &peer,
-            method,
-            path,
-            Some(calls::body(body)),
-            calls::DEADLINE,
-        )
-        .await
+        calls::ask(&self.operator, &peer, method, path, Some(calls::body(body)), calls::DEADLINE)
+            .await
     }
 }
 
