@@ -1,7 +1,7 @@
 //! The payer is asked: the program as the payer uses it and a real hub, with an issuer that asks and hears as the
 //! protocol says, and nothing else.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -216,6 +216,35 @@ async fn a_script_is_told_the_question_and_answers_by_a_command() {
     assert_eq!(code, 1);
     assert!(stderr.contains("has no question"), "{stderr}");
     assert_eq!(desk.heard(&signed).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_codes_is_asked_too_and_a_script_can_say_yes_to_all() {
+    let desk = Desk::open();
+    desk.serve().await;
+    let mut show = Process(desk.terminal(&["show", "--json", "--confirm", "yes"]));
+    let mut lines = BufReader::new(show.0.stdout.take().unwrap()).lines();
+    let (payment, signed) = desk.ask(1).await;
+    let events = tokio::task::spawn_blocking(move || {
+        let mut events = Vec::new();
+        loop {
+            let object = object(&lines.next().unwrap().unwrap());
+            events.push(object.clone());
+            if object["event"] == "verdict" {
+                return (events, lines);
+            }
+        }
+    });
+    let (events, _lines) = tokio::time::timeout(PATIENCE, events).await.unwrap().unwrap();
+    let said = json!({ "event": "verdict", "payment_id": payment, "verdict": "confirm" });
+    assert_eq!(events.last(), Some(&said));
+    assert!(events.iter().any(|it| it["event"] == "question"));
+    assert!(events.iter().any(|it| it["event"] == "code"));
+    assert_eq!(desk.heard(&signed), [Verdict::Confirm]);
+    assert_eq!(show.stop(), 0);
+
+    let both = ["terminal", "watch", "--json", "--confirm", "ask", "--dir", "phone"];
+    assert_eq!(run(desk.path(), &both).await.0, 2, "nobody is asked where a program reads");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! A phone without a network: the long code after two seconds, the short one again when the hub is back.
+//! A phone without a network: the long code after two seconds, the short one again when the hub is back. And a phone
+//! that the hub does not know any more.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 use warifu_proto::code::Scanned;
 
-use crate::harness::{Network, PATIENCE, Process, json_of};
+use crate::harness::{Network, PATIENCE, Process, json_of, warifu};
 
 #[test]
 fn a_phone_without_network_shows_the_long_code_and_registers_the_same_one_later() {
@@ -52,4 +53,20 @@ fn a_phone_without_network_shows_the_long_code_and_registers_the_same_one_later(
     assert_eq!((&back["long"], &back["code"]), (&Value::Bool(false), &short["code"]));
     assert_eq!(back["sequence"], statement.sequence, "registered by the very statement");
     assert_eq!(show.stop(), 0);
+}
+
+#[test]
+fn a_phone_that_the_hub_has_forgotten_is_told_that_its_link_has_ended() {
+    let mut net = Network::start();
+    let (_, invitation) = net.invite(1_000);
+    json_of(net.path(), &["terminal", "link", &invitation, "--dir", "phone"]);
+    // As a day after the link's end, when the hub drops the key.
+    net.hub.stop();
+    std::fs::remove_dir_all(net.path().join("hub/data")).unwrap();
+    net.restart_hub();
+    let (code, _, stderr) = warifu(net.path(), &["terminal", "unlink", "--dir", "phone"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the link of this terminal has ended"), "{stderr}");
+    assert!(stderr.contains("next: delete the folder phone"), "{stderr}");
+    assert!(!stderr.contains("registrar"), "{stderr}");
 }
