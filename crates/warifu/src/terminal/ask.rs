@@ -109,7 +109,7 @@ impl Asker {
                 }
                 self.remove(payment);
                 Step::Told {
-                    line: format!("too late: {}", about(payment, driver.link())),
+                    line: format!("no longer asked: {}", about(payment, driver.link())),
                     object: json!({ "event": "question_over", "payment_id": payment }),
                 }
             }

@@ -158,7 +158,7 @@ impl Driver {
             acknowledged: AtomicU64::new(link.counters.notice),
         };
         let (sender, inbox) = mpsc::channel(64);
-        Ok(Self {
+        let mut driver = Self {
             machine: Terminal::new(link, key),
             folder,
             wires: Arc::new(wires),
@@ -168,7 +168,10 @@ impl Driver {
             wake: None,
             tasks,
             only: None,
-        })
+        };
+        // What an earlier process left open goes on without waiting for news.
+        driver.give(Input::Tick)?;
+        Ok(driver)
     }
 
     /// The link as it stands.

@@ -6,10 +6,12 @@
     reason = "tests: they fail by panicking, and tell a story"
 )]
 
+mod ask;
 mod crash;
 mod demo;
 mod documents;
 mod harness;
 mod independent;
+mod offline;
 mod pictures;
 mod wrong;
