@@ -4,32 +4,50 @@
 //! hand in another shell, or served again role by role.
 
 mod parts;
+mod shop;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use self::parts::{DemoNetwork, FirstPayment};
+use self::shop::Shop;
 use crate::fail::Failure;
+use crate::local::How;
 use crate::out::{self, Out};
+use crate::wire::{Faults, GRAMMAR, Plan};
 use crate::{paths, stop};
+
+const EXAMPLE: &str = "Example:
+  warifu demo
+  warifu demo --once --json
+  warifu demo --dir my-network
+  warifu demo --faults 'reader-issuer.answer:drop=0.5,*:delay=0.3@2000,reader-issuer:kill=0.05'";
 
 /// Try it: a whole network in one process, with a first payment.
 ///
 /// Starts a hub, two issuers (Aoba Pay, prepaid, and Kaede Later, pay-later), a merchant with a reader, and a terminal,
 /// over real HTTP on free ports of this machine; every answer is on disk before it is given. It stays up until Ctrl-C and
 /// prints commands to try in another shell.
+///
+/// With --faults every server is a process of its own behind a wire that loses, delays and repeats messages, and kills
+/// the server. Nothing is done to the network until the first payment is made; from then on there is a payment every
+/// second, and a line that tells what happened to it and how it ended.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  warifu demo
-  warifu demo --once --json
-  warifu demo --dir my-network")]
+#[command(after_help = EXAMPLE, after_long_help = format!("{EXAMPLE}\n\n{GRAMMAR}"))]
 pub(crate) struct DemoArgs {
     /// End after the first payment
     #[arg(long)]
     once: bool,
+    /// Do this to the network on purpose, such as *:drop=0.1; the grammar is at the end of --help
+    #[arg(long, value_name = "SPEC")]
+    faults: Option<Plan>,
+    /// With --faults: end after so many payments
+    #[arg(long, value_name = "N", requires = "faults", value_parser = clap::value_parser!(u32).range(1..))]
+    payments: Option<u32>,
     /// Keep the files in this new folder [default: a temporary one, deleted at the end]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -55,24 +73,38 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
         (None, None) => return Err(Failure::usage("there is no folder")),
     };
     out.progress("starting a hub, two issuers, a merchant …");
-    let network = DemoNetwork::start(&dir, out).await?;
+    let faults = args.faults.clone().map(Faults::new);
+    let how = match &faults {
+        Some((faults, _)) => How::BehindWires(Arc::clone(faults)),
+        None => How::Here,
+    };
+    let network = DemoNetwork::start(&dir, &how, out).await?;
     let first = network.first_payment().await?;
     let ready_ms = parts::ms(began.elapsed());
     out.object(&object(&network, &first, ready_ms));
     tell(&network, &first, &dir, ready_ms, out);
-    if !args.once {
-        tell_what_to_try(&network, &dir, out);
-        stop::wished().await;
-        out.say("stopping");
+    match faults {
+        Some((faults, told)) => {
+            let shop = Shop::open(&network, faults, told, out).await?;
+            out.say("");
+            shop.sell(args.payments.or(args.once.then_some(1))).await?;
+        }
+        None if args.once => {}
+        None => {
+            tell_what_to_try(&network, &dir, out);
+            stop::wished().await;
+            out.say("stopping");
+        }
     }
-    network.stop().await
+    network.local.stop().await
 }
 
 fn object(network: &DemoNetwork, first: &FirstPayment, ready_ms: f64) -> Value {
     let issuers: Vec<_> = network
+        .local
         .issuers
         .iter()
-        .map(|it| json!({ "name": it.card.name, "prefix": it.card.prefix, "url": it.running.url, "dir": it.dir }))
+        .map(|it| json!({ "name": it.card.name, "prefix": it.card.prefix, "url": it.server.url, "dir": it.dir }))
         .collect();
     let invitations: Vec<_> = network
         .spare_invitations
@@ -80,28 +112,28 @@ fn object(network: &DemoNetwork, first: &FirstPayment, ready_ms: f64) -> Value {
         .map(|(prefix, link)| json!({ "prefix": prefix, "link": link }))
         .collect();
     json!({
-        "hub": { "url": network.hub.url },
+        "hub": { "url": network.local.hub.url },
         "issuers": issuers,
-        "merchant_id": network.merchant_id,
+        "merchant_id": network.local.merchant_id,
         "reader_id": first.reader_id,
         "payment": first.payment,
         "timings_ms": { "show": first.show_ms, "register": first.register_ms, "pay": first.pay_ms, "ready": ready_ms },
         "spare_invitations": invitations,
         "spare_pairing_links": network.spare_pairing_links,
         "store": parts::STORE,
-        "dir": network.dir,
+        "dir": network.local.dir,
     })
 }
 
 fn tell(network: &DemoNetwork, first: &FirstPayment, dir: &Path, ready_ms: f64, out: &Out) {
-    out.say(format_args!("hub          {}", network.hub.url));
-    for issuer in &network.issuers {
+    out.say(format_args!("hub          {}", network.local.hub.url));
+    for issuer in &network.local.issuers {
         out.say(format_args!(
             "issuer       {} ({}) at {}",
-            issuer.card.name, issuer.card.prefix, issuer.running.url
+            issuer.card.name, issuer.card.prefix, issuer.server.url
         ));
     }
-    out.say(format_args!("merchant     Aoba Bakery ({})", network.merchant_id));
+    out.say(format_args!("merchant     Aoba Bakery ({})", network.local.merchant_id));
     out.say(format_args!("store        {}", parts::STORE));
     out.say(format_args!("files        {}", dir.display()));
     out.say("");
@@ -148,7 +180,7 @@ fn tell_what_to_try(network: &DemoNetwork, dir: &Path, out: &Out) {
             paths::quoted(link)
         ));
     }
-    if let Some(issuer) = network.issuers.first() {
+    if let Some(issuer) = network.local.issuers.first() {
         out.say("\n# look into the issuer's books");
         out.say(format_args!("{program} issuer accounts --dir {}", paths::shown(&issuer.dir)));
         out.say(format_args!("{program} issuer payments --dir {}", paths::shown(&issuer.dir)));

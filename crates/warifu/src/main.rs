@@ -9,14 +9,18 @@ mod directory;
 mod fail;
 mod hub;
 mod issuer;
+mod kept;
+mod local;
 mod merchant;
 mod network;
 mod out;
 mod paths;
+mod payer;
 mod reader;
 mod registrar;
 mod stop;
 mod terminal;
+mod wire;
 
 use std::future::Future;
 use std::num::NonZero;

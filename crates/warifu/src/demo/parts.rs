@@ -1,47 +1,28 @@
 //! The parts of the demo's network, started in the order of a network's life.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use warifu_proto::code::{Prefix, Scanned};
-use warifu_proto::currency::CurrencyCode;
-use warifu_proto::directory::Right;
-use warifu_proto::id::{MerchantId, ReaderId};
+use warifu_proto::id::ReaderId;
 use warifu_proto::limits::{DEADLINE_DEFAULT_MS, LIFETIME_DEFAULT_S};
 use warifu_proto::link::InvitationLink;
 use warifu_proto::message::{AccountKind, Payment};
-use warifu_proto::pairing::PairingLink;
 use warifu_reader::Outcome;
-use warifu_server::client::{Client, Peer};
-use warifu_server::config::process_env;
-use warifu_server::{chance, clock, keyfile};
 use warifu_terminal::Input;
 
-use crate::card::{Card, IssuerCard};
 use crate::fail::Failure;
-use crate::merchant::folder as merchant_folder;
-use crate::merchant::pairing::{Grant, MerchantSide, Step, serve_pairing};
+use crate::local::{How, IssuerWish, LocalNetwork, pairing_link};
 use crate::out::Out;
 use crate::reader::{self, Till};
-use crate::registrar::{Registrar, Standing, publish};
 use crate::terminal::drive::{Driver, Event};
 use crate::terminal::{folder as terminal_folder, link_up};
-use crate::{calls, hub, issuer};
 
 /// What every answer rests on.
 pub(super) const STORE: &str =
     "SQLite, every commit synced to disk before its answer (WAL, synchronous=FULL)";
 /// How many links there are for others to join with, of each kind.
 const SPARE: usize = 3;
-/// What the demo's tills may do: everything, so that everything can be tried.
-const ALL_RIGHTS: [Right; 4] = [Right::Capture, Right::Refund, Right::ReverseAny, Right::Feed];
-/// Above this amount the demo's payers confirm on the phone, in minor units.
-const CONFIRM_ABOVE_MINOR: u64 = 5_000;
 /// How long a new reader's entry may take to reach an issuer.
 const NEWS_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the first code may take to be acknowledged.
@@ -49,20 +30,9 @@ const ACK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Everything that is up.
 pub(super) struct DemoNetwork {
-    pub(super) dir: PathBuf,
-    pub(super) hub: warifu_hub::Running,
-    pub(super) issuers: Vec<DemoIssuer>,
-    pub(super) merchant_id: MerchantId,
+    pub(super) local: LocalNetwork,
     pub(super) spare_invitations: Vec<(Prefix, String)>,
     pub(super) spare_pairing_links: Vec<String>,
-}
-
-/// An issuer with its operator.
-pub(super) struct DemoIssuer {
-    pub(super) card: IssuerCard,
-    pub(super) dir: PathBuf,
-    pub(super) running: warifu_issuer::Running,
-    operator: Client,
 }
 
 /// What the first payment was, and how long its parts took.
@@ -76,91 +46,34 @@ pub(super) struct FirstPayment {
 
 impl DemoNetwork {
     /// Starts all of it and links and pairs the first phone and till.
-    pub(super) async fn start(dir: &Path, out: &Out) -> Result<Self, Failure> {
-        let now = clock::now();
-        let mut registrar = Registrar::init(&dir.join("registrar"), now)?;
-        let network = registrar.network().clone();
-
-        let listen = free_port()?;
-        let hub_dir = dir.join("hub");
-        let hub_url = format!("http://{listen}");
-        let card = hub::init(
-            &hub::Wish { dir: &hub_dir, network: &network, listen, url: hub_url.clone() },
-            now,
-        )?;
-        registrar.sign_card(&Card::Hub(card), Standing::ACTIVE_FOR_A_YEAR, now)?;
-
-        let mut cards = Vec::new();
-        for (folder, name, prefix, kind) in [
-            ("aoba", "Aoba Pay", "71000001", AccountKind::Prepaid),
-            ("kaede", "Kaede Later", "71000002", AccountKind::Credit),
-        ] {
-            let listen = free_port()?;
-            let dir = dir.join(folder);
-            let (prefix, currency) = (Prefix::parse(prefix)?, CurrencyCode::parse("JPY")?);
-            let (hub, url) = (hub_url.clone(), format!("http://{listen}"));
-            let card = issuer::init(
-                &issuer::Wish {
-                    dir: &dir,
-                    network: &network,
-                    name,
-                    prefix,
-                    currency,
-                    kind,
-                    hub,
-                    listen,
-                    url,
-                },
-                now,
-            )?;
-            registrar.sign_card(&Card::Issuer(card.clone()), Standing::ACTIVE_FOR_A_YEAR, now)?;
-            cards.push((dir, card));
-        }
-        let merchant_dir = dir.join("bakery");
-        let wish = merchant_folder::Wish {
-            dir: &merchant_dir,
-            network: &network,
-            name: "Aoba Bakery",
-            category: "5462",
-            hub: hub_url,
+    pub(super) async fn start(dir: &Path, how: &How, out: &Out) -> Result<Self, Failure> {
+        let wish = |folder: &str, name: &str, prefix, kind| -> Result<IssuerWish, Failure> {
+            let prefix = Prefix::parse(prefix)?;
+            Ok(IssuerWish { folder: folder.to_owned(), name: name.to_owned(), prefix, kind })
         };
-        let merchant = merchant_folder::init(&wish, now)?;
-        registrar.sign_card(&Card::Merchant(merchant.clone()), Standing::ACTIVE_FOR_A_YEAR, now)?;
-
-        let hub =
-            warifu_hub::start(warifu_hub::Config::load(&hub_dir, process_env)?, &hub_dir).await?;
-        publish(&registrar, None, out).await?;
-        drop(registrar);
-        let mut issuers = Vec::new();
-        for (dir, card) in cards {
-            issuers.push(DemoIssuer::start(dir, card).await?);
-        }
-        let mut it = Self {
-            dir: dir.to_owned(),
-            hub,
-            issuers,
-            merchant_id: merchant.id,
-            spare_invitations: Vec::new(),
-            spare_pairing_links: Vec::new(),
-        };
+        let wishes = [
+            wish("aoba", "Aoba Pay", "71000001", AccountKind::Prepaid)?,
+            wish("kaede", "Kaede Later", "71000002", AccountKind::Credit)?,
+        ];
+        let local = LocalNetwork::start(dir, &wishes, how, out).await?;
+        let mut it = Self { local, spare_invitations: Vec::new(), spare_pairing_links: Vec::new() };
         it.join().await?;
         Ok(it)
     }
 
     /// The demo's own phone and till, and links for others.
     async fn join(&mut self) -> Result<(), Failure> {
-        let aoba = self.issuers.first().ok_or_else(|| Failure::refused("there is no issuer"))?;
+        let aoba = self.local.issuers.first();
+        let aoba = aoba.ok_or_else(|| Failure::refused("there is no issuer"))?;
         let invitation = aoba.invite("Hana", 50_000).await?;
-        let folder = terminal_folder::Folder::new(&self.dir.join("phone"));
-        link_up(&folder, InvitationLink::parse(&invitation)?, "Demo phone", |_| ()).await?;
+        let phone = terminal_folder::Folder::new(&self.local.dir.join("phone"));
+        link_up(&phone, InvitationLink::parse(&invitation)?, "Demo phone", |_| ()).await?;
 
-        let side =
-            Arc::new(merchant_folder::Merchant::open(&self.dir.join("bakery"))?.side().await?);
-        let link = pairing_link(&side).await?;
-        let till = reader::Folder::new(&self.dir.join("till"));
-        reader::pair_up(&till, link, "Demo till", |_| ()).await?;
+        let side = self.local.merchant_side().await?;
+        let till = reader::Folder::new(&self.local.dir.join("till"));
+        reader::pair_up(&till, pairing_link(&side).await?, "Demo till", |_| ()).await?;
 
-        for issuer in &self.issuers {
+        for issuer in &self.local.issuers {
             for number in 1..=SPARE {
                 let link = issuer.invite(&format!("Guest {number}"), 10_000).await?;
                 self.spare_invitations.push((issuer.card.prefix, link));
@@ -175,7 +88,8 @@ impl DemoNetwork {
     /// Shows a code on the phone, has it registered, and lets the till be paid by it.
     pub(super) async fn first_payment(&self) -> Result<FirstPayment, Failure> {
         let began = Instant::now();
-        let mut phone = Driver::open(terminal_folder::Folder::new(&self.dir.join("phone"))).await?;
+        let mut phone =
+            Driver::open(terminal_folder::Folder::new(&self.local.dir.join("phone"))).await?;
         phone.give(Input::Show(warifu_terminal::Wish {
             lifetime_s: LIFETIME_DEFAULT_S,
             cap_minor: None,
@@ -198,7 +112,7 @@ impl DemoNetwork {
             }
         };
         let (show_ms, register_ms) = (ms(shown_at - began), ms(shown_at.elapsed()));
-        let till = Till::open(&reader::Folder::new(&self.dir.join("till"))).await?;
+        let till = Till::open(&reader::Folder::new(&self.local.dir.join("till"))).await?;
         let wish = reader::Wish {
             amount: "1200".to_owned(),
             currency: None,
@@ -239,84 +153,6 @@ impl DemoNetwork {
             }
         }
     }
-
-    /// Ends everything; what was answered is on disk.
-    pub(super) async fn stop(self) -> Result<(), Failure> {
-        for issuer in self.issuers {
-            issuer.running.shutdown().await?;
-        }
-        self.hub.shutdown().await?;
-        Ok(())
-    }
-}
-
-impl DemoIssuer {
-    async fn start(dir: PathBuf, card: IssuerCard) -> Result<Self, Failure> {
-        let config = issuer::load(&dir)?;
-        let running = warifu_issuer::start(config, &dir).await?;
-        let operator = calls::client(Arc::new(keyfile::read(dir.join(issuer::OPERATOR_KEY))?))?;
-        Ok(Self { card, dir, running, operator })
-    }
-
-    /// Opens an account with so much to spend, and invites a terminal to it.
-    async fn invite(&self, name: &str, minor: u64) -> Result<String, Failure> {
-        let prepaid = self.card.name == "Aoba Pay";
-        let request_id =
-            |what: &str| format!("demo-{what}-{:032x}", u128::from_be_bytes(chance::bytes()));
-        let mut wish = json!({ "request_id": request_id("open"), "name": name });
-        if !prepaid {
-            wish["credit_limit_minor"] = json!(minor);
-        }
-        let opened = self.post("/admin/v1/accounts", &wish).await?;
-        let account = opened["account_id"].as_str().unwrap_or_default().to_owned();
-        if prepaid {
-            let amount = json!({ "minor": minor, "currency": "JPY" });
-            let wish = json!({ "request_id": request_id("top-up"), "amount": amount });
-            self.post(&format!("/admin/v1/accounts/{account}/top-ups"), &wish).await?;
-        }
-        // Above that the phone asks, so that this can be tried as well.
-        let limits = json!({ "limits": { "confirm_above_minor": CONFIRM_ABOVE_MINOR } });
-        let path = format!("/admin/v1/accounts/{account}/limits");
-        self.call(Method::PUT, &path, &limits).await?;
-        let invitation =
-            self.post("/admin/v1/invitations", &json!({ "account_id": account })).await?;
-        Ok(invitation["link"].as_str().unwrap_or_default().to_owned())
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.call(Method::POST, path, body).await
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
-        let peer = Peer { url: self.running.url.clone(), key: self.card.key.clone() };
-        calls::ask(&self.operator, &peer, method, path, Some(calls::body(body)), calls::DEADLINE)
-            .await
-    }
-}
-
-/// Opens a pairing and serves it until a reader has used it or its time is over.
-async fn pairing_link(side: &Arc<MerchantSide>) -> Result<PairingLink, Failure> {
-    let (sender, mut links) = mpsc::channel(1);
-    let side = Arc::clone(side);
-    tokio::spawn(async move {
-        let grant = Grant { name: None, rights: ALL_RIGHTS.to_vec(), valid_days: 365 };
-        let told = |step: Step<'_>| {
-            if let Step::Open { link, .. } = step {
-                // There is room for the one link that is ever sent.
-                drop(sender.try_send(link.clone()));
-            }
-        };
-        if let Err(failure) = serve_pairing(&side, &grant, std::future::pending(), told).await {
-            tracing::info!(%failure, "a pairing link ended unused");
-        }
-    });
-    links.recv().await.ok_or_else(|| Failure::unreachable("the hub opened no pairing"))
-}
-
-/// A port that nobody listens on at this moment.
-fn free_port() -> Result<SocketAddr, Failure> {
-    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    bound.map_err(|error| Failure::usage("no port is free on 127.0.0.1").because(&error))
 }
 
 /// Milliseconds with two decimals.

@@ -34,3 +34,28 @@ fn its_files_are_kept_on_request_and_never_overwritten() {
     let (code, _, stderr) = crate::harness::warifu(dir.path(), &["demo", "--once", "--dir", "net"]);
     assert_eq!(code, 2, "{stderr}");
 }
+
+#[test]
+fn every_payment_ends_on_a_network_that_loses_repeats_and_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = "reader-issuer.answer:drop=0.4,*:delay=0.2@300,*:duplicate=0.2,reader-issuer:kill=0.1,seed=7";
+    let args = ["demo", "--faults", spec, "--payments", "6", "--dir", "net"];
+    let end = json_of(dir.path(), &args);
+    assert_eq!(end["payments"], 6, "{end}");
+    let outcomes = end["outcomes"].as_object().unwrap();
+    assert!(!outcomes.contains_key("unknown"), "{end}");
+    let lost = &end["faults"]["reader-issuer"]["answer"]["drop"];
+    assert!(lost.as_u64().unwrap() > 0, "{end}");
+
+    let list = json_of(dir.path(), &["reader", "payments", "--dir", "net/till", "--open"]);
+    assert!(list["payments"].as_array().unwrap().is_empty(), "{list}");
+}
+
+#[test]
+fn a_wrong_plan_of_faults_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["demo", "--once", "--faults", "*:dealy=0.5"];
+    let (code, _, stderr) = crate::harness::warifu(dir.path(), &args);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("`*:dealy=0.5`: no fault is called dealy"), "{stderr}");
+}
