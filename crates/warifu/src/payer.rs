@@ -61,6 +61,9 @@ impl Payer {
                 Event::Acked { .. }
                 | Event::Withdrawn { .. }
                 | Event::Notice { .. }
+                | Event::Question(_)
+                | Event::QuestionOver { .. }
+                | Event::Heard { .. }
                 | Event::Trouble(_)
                 | Event::NoNotices(_) => {}
             }

@@ -7,6 +7,7 @@
 )]
 
 mod ask;
+mod confirm;
 mod crash;
 mod demo;
 mod documents;

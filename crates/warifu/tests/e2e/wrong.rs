@@ -98,7 +98,7 @@ async fn requests_that_are_not_taken() {
         (with("code", json!("12345")), "code_malformed"),
         (with("code", json!(format!(" {}", code.as_str()))), "code_malformed"),
         (with("code", json!("820000010412345678901234")), "misdirected"),
-        (with("capture", json!("later")), "unprocessable"),
+        (with("capture", json!("never")), "malformed"),
     ] {
         assert_eq!(code_of(till.pay(&body).await).await, problem, "{body}");
     }
@@ -164,6 +164,27 @@ async fn requests_that_are_not_taken() {
 
     // After all that the good one is still paid, once.
     let paid = payment(&till.pay(&good).await.unwrap());
+    // Rights are the merchant's to give, and this till has none.
+    let path = format!("/v1/payments/{}", paid.payment_id);
+    let amount = json!({ "minor": 1, "currency": "JPY" });
+    for (method, path, body) in [
+        (
+            Method::POST,
+            format!("{path}/refunds"),
+            Some(json!({ "request_id": "r", "amount": amount })),
+        ),
+        (
+            Method::POST,
+            format!("{path}/captures"),
+            Some(json!({ "request_id": "c", "amount": amount })),
+        ),
+        (Method::POST, format!("{path}/release"), Some(json!({}))),
+        (Method::GET, "/v1/events".to_owned(), None),
+    ] {
+        let body = body.map(|it| serde_json::to_vec(&it).unwrap());
+        let refused = till.client.call(&issuer, method, &path, body, DEADLINE, none()).await;
+        assert_eq!(code_of(refused).await, "forbidden", "{path}");
+    }
     assert_eq!(payment(&till.pay(&good).await.unwrap()).payment_id, paid.payment_id);
     assert_eq!(
         code_of(till.pay(&with("amount", json!({ "minor": 2, "currency": "JPY" }))).await).await,
