@@ -21,7 +21,7 @@ use warifu_terminal::LIFETIME_MIN_S;
 use warifu_terminal::picture;
 
 pub(crate) use self::link::link_up;
-pub(crate) use self::say::{amount, time_of_day};
+pub(crate) use self::say::amount;
 use crate::fail::Failure;
 use crate::out::Out;
 
