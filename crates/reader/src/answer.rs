@@ -2,7 +2,8 @@
 //! [`Reply::Signed`]; everything else proves nothing, whatever it says.
 
 use serde_json::Value;
-use warifu_proto::message::{Capture, Payment, PaymentStatus};
+use warifu_proto::id::PaymentId;
+use warifu_proto::message::{Capture, Payment, PaymentStatus, ReversalAnswer};
 use warifu_proto::problem::{Problem, ProblemCode};
 
 use crate::record::Record;
@@ -25,13 +26,15 @@ pub enum Reply {
     NotSent,
 }
 
-/// What a reply to a payment request or a question proves.
+/// What a reply proves.
 #[derive(Debug)]
 pub(crate) enum Proof {
     /// The payment has ended in this.
     Final(Box<Payment>),
     /// It is there and may still change.
     Pending(Box<Payment>),
+    /// Nothing remains moved, and nothing ever will be.
+    Reversed { payment_id: Option<PaymentId> },
     /// This message changed nothing and never will.
     NothingDone { retry_after_ms: u64 },
     /// The request was refused.
@@ -40,21 +43,34 @@ pub(crate) enum Proof {
     None,
 }
 
-/// Reads a reply in the light of what was asked for.
-pub(crate) fn read(reply: Reply, record: &Record) -> Proof {
+/// Reads a reply to a payment request or a question, in the light of what was asked for.
+pub(crate) fn about_payment(reply: Reply, record: &Record) -> Proof {
+    read(reply, |body| {
+        let payment = payment(body).filter(|it| fits(it, record))?;
+        let is_final = is_final(&payment, record.capture);
+        let payment = Box::new(payment);
+        Some(if is_final { Proof::Final(payment) } else { Proof::Pending(payment) })
+    })
+}
+
+/// Reads a reply to a reversal.
+pub(crate) fn about_reversal(reply: Reply, record: &Record) -> Proof {
+    read(reply, |body| {
+        let answer: ReversalAnswer = serde_json::from_slice(body).ok()?;
+        let fits = answer.request_id == record.request_id && answer.status == "reversed";
+        fits.then_some(Proof::Reversed { payment_id: answer.payment_id })
+    })
+}
+
+/// What every reply has in common; `good` reads the body of a 2xx.
+fn read(reply: Reply, good: impl FnOnce(&[u8]) -> Option<Proof>) -> Proof {
     let (status, body, retry_after_s) = match reply {
         Reply::Signed { status, body, retry_after_s } => (status, body, retry_after_s),
         Reply::Nothing => return Proof::None,
         Reply::NotSent => return Proof::NothingDone { retry_after_ms: 0 },
     };
     match status {
-        200..=299 => payment(&body).filter(|it| fits(it, record)).map_or(Proof::None, |it| {
-            if is_final(&it, record.capture) {
-                Proof::Final(Box::new(it))
-            } else {
-                Proof::Pending(Box::new(it))
-            }
-        }),
+        200..=299 => good(&body).unwrap_or(Proof::None),
         400..=499 => Proof::Refused(Box::new(problem(status, &body))),
         503 if problem(status, &body).code == ProblemCode::NotAccepted.name() => {
             let retry_after_ms = u64::from(retry_after_s.unwrap_or(0)).saturating_mul(1000);
@@ -100,7 +116,7 @@ fn is_final(payment: &Payment, capture: Capture) -> bool {
 }
 
 /// Reads a problem; of one that can't be read the status is left.
-fn problem(status: u16, body: &[u8]) -> Problem {
+pub(crate) fn problem(status: u16, body: &[u8]) -> Problem {
     serde_json::from_slice(body).unwrap_or_else(|_| Problem {
         kind: "about:blank".to_owned(),
         title: format!("The issuer refused with status {status} and did not say why."),

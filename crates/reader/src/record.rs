@@ -5,17 +5,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use warifu_proto::code::{Route, Scanned};
-use warifu_proto::id::{Id, IssuerId, PaymentKind};
-use warifu_proto::limits::{DEADLINE_DEFAULT_MS, ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
-use warifu_proto::message::{Capture, PayRequest, Payment};
+use warifu_proto::id::{Id, IssuerId, PaymentId, PaymentKind};
+use warifu_proto::limits::DEADLINE_DEFAULT_MS;
+use warifu_proto::message::{Capture, PayRequest, Payment, ReversalReason};
 use warifu_proto::money::Money;
 use warifu_proto::problem::Problem;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
-/// How long after it was scanned no code can be paid with any more, whoever shows it: its registration may arrive
-/// at the end of its lifetime (300 s) and lives as long again (300 s); a long code lives 120 s longer than it says.
-pub const CODE_DEAD_AFTER_MS: u64 = 2 * 1000 * LIFETIME_MAX_S as u64 + ISSUED_SKEW_MAX_MS;
+use crate::outcome::is_paid;
 
 /// Makes a request id of a time and ten random bytes: 26 characters that sort by time.
 pub fn request_id(now: Timestamp, random: [u8; 10]) -> RequestId {
@@ -52,7 +50,7 @@ pub struct Record {
     pub route: Route,
     /// Whom the code belonged to when it was scanned.
     pub issuer: IssuerId,
-    /// What was scanned. Gone as soon as the outcome is known.
+    /// What was scanned. Gone as soon as the request is never sent again.
     pub code: Option<String>,
     /// How much.
     pub amount: Money,
@@ -74,10 +72,25 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Standing {
-    /// Begun: the request may have left. After a restart this is [`Standing::Unknown`].
+    /// Begun: the request may have left.
     Open,
-    /// Ended without an answer that can be believed. Somebody has to resolve it.
+    /// As [`Standing::Open`]; only in journals of versions that could not reverse.
     Unknown,
+    /// Given up: a reversal may have left, so that no answer makes it a paid one any more. Somebody repeats the
+    /// reversal until it is acknowledged.
+    Reversing {
+        /// Why.
+        reason: ReversalReason,
+        /// The payment as it had been told, when the cashier takes back a paid one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told: Option<Box<Payment>>,
+    },
+    /// The reversal was acknowledged: nothing remains moved, and nothing ever will be.
+    Reversed {
+        /// The payment, if it had arrived before its reversal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payment_id: Option<PaymentId>,
+    },
     /// The issuer decided.
     Decided {
         /// As it was told.
@@ -93,12 +106,31 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether somebody still has to find out what happened.
+    /// Whether somebody still has to bring it to its end.
     pub fn is_open(&self) -> bool {
         match self {
-            Self::Open | Self::Unknown => true,
-            Self::Decided { .. } | Self::Refused { .. } | Self::NotTaken => false,
+            Self::Open | Self::Unknown | Self::Reversing { .. } => true,
+            Self::Reversed { .. }
+            | Self::Decided { .. }
+            | Self::Refused { .. }
+            | Self::NotTaken => false,
         }
+    }
+
+    /// Whether it is not decided and may still become a paid one.
+    pub fn may_be_paid(&self) -> bool {
+        matches!(self, Self::Open | Self::Unknown)
+    }
+
+    /// Whether no other attempt of its order may begin: it is paid, or may turn out to be.
+    pub fn claims_order(&self) -> bool {
+        let is_taken_back = matches!(self, Self::Reversing { told: Some(_), .. });
+        self.may_be_paid() || self.is_paid() || is_taken_back
+    }
+
+    /// Whether the goods may be handed over.
+    pub fn is_paid(&self) -> bool {
+        matches!(self, Self::Decided { payment } if is_paid(payment.status))
     }
 }
 
@@ -132,11 +164,6 @@ impl Record {
         })
     }
 
-    /// Whether the code can't have been paid with from now on.
-    pub fn is_code_dead(&self, now: Timestamp) -> bool {
-        now.since_ms(self.created_at) >= CODE_DEAD_AFTER_MS
-    }
-
     /// Whether an order under the same id asks for the same.
     pub fn is_same_as(&self, order: &Order) -> bool {
         let code = self.code.as_deref().and_then(|it| Scanned::parse(it).ok());
@@ -147,8 +174,9 @@ impl Record {
             && self.description == order.description
     }
 
-    pub(crate) fn end(&mut self, standing: Standing) {
-        if !standing.is_open() {
+    /// Moves it on. Its code is kept only as long as the request may be sent again.
+    pub(crate) fn now_is(&mut self, standing: Standing) {
+        if !standing.may_be_paid() {
             self.code = None;
         }
         self.standing = standing;

@@ -112,7 +112,8 @@ impl Role {
             Self::Demo(_) | Self::Bench(_) => true,
             Self::Hub(args) => args.serves(),
             Self::Issuer(args) => args.serves(),
-            Self::Registrar(_) | Self::Merchant(_) | Self::Terminal(_) | Self::Reader(_) => false,
+            Self::Reader(args) => args.serves(),
+            Self::Registrar(_) | Self::Merchant(_) | Self::Terminal(_) => false,
         }
     }
 }

@@ -1,17 +1,21 @@
 //! `warifu reader`: the merchant's device as a program. It drives the machine of `warifu-reader` with a journal, HTTP
 //! and a clock.
 //!
-//! Law: an attempt is in the journal before it leaves and stays there until its outcome is known; what is not known
-//! is said to be unknown, with the command that finds out.
+//! Law: an attempt is in the journal before it leaves and stays there until it has ended; what has no answer by the
+//! deadline is reversed, and is not paid.
 
 mod folder;
 mod input;
 mod journal;
+mod later;
 mod pair;
 mod pay;
 mod resolve;
 mod say;
+mod serve;
+mod till;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -19,7 +23,8 @@ use warifu_proto::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, DEADLINE_MIN_MS
 
 pub(crate) use self::folder::Folder;
 pub(crate) use self::pair::pair_up;
-pub(crate) use self::pay::{Till, Wish};
+pub(crate) use self::pay::Wish;
+pub(crate) use self::till::Till;
 use crate::fail::Failure;
 use crate::out::Out;
 
@@ -27,7 +32,8 @@ use crate::out::Out;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   warifu reader pair '#pair=…' --dir till1 --name \"Till 1\"
-  warifu reader pay --dir till1 --amount 1200")]
+  warifu reader pay --dir till1 --amount 1200
+  warifu reader serve --dir till1")]
 pub(crate) struct ReaderArgs {
     #[command(subcommand)]
     command: Command,
@@ -43,23 +49,48 @@ enum Command {
     Pair(PairArgs),
     /// Ask for a payment by a code, and wait for its outcome.
     ///
-    /// The code comes from a scanner that types it and Enter (standard input), from --code, or out of a picture. Exit
-    /// code 0: approved. 1: declined or refused, nothing was paid. 3: nobody could be reached, or the outcome is unknown;
-    /// then the sale is neither paid nor unpaid until `warifu reader resolve` has found out.
+    /// The code comes from a scanner that types it and Enter (standard input), from --code, or out of a picture. Without
+    /// an answer by the deadline the payment is reversed. Exit code 0: approved. 1: declined, refused or reversed, nothing
+    /// is paid. 3: nobody could be reached, or the reversal is not acknowledged yet: nothing is paid, and
+    /// `warifu reader resolve` goes on reversing.
     #[command(after_help = "Example:
   warifu reader pay --dir till1 --amount 1200
   warifu reader pay --dir till1 --amount 12.50 --currency EUR --image code.png --order-id A-17
   echo 710000010728921840110704 | warifu reader pay --dir till1 --amount 1200 --json")]
     Pay(PayArgs),
-    /// Find out what became of payments without an outcome.
+    /// End what has not ended: ask once about payments without an answer, then reverse them; repeat refunds.
     ///
-    /// Asks the issuer. A payment that the issuer does not know may still be on its way, so it stays unknown until its
-    /// code is certainly dead (12 minutes after the scan); then the same request is repeated, which ends it as
-    /// declined. --repeat does that at once, and the payment may be approved by it.
+    /// A payment that is being reversed never counts as paid. A refund is repeated under its own id, so it is never done
+    /// twice. Exit code 3: something is not acknowledged yet.
     #[command(after_help = "Example:
   warifu reader resolve --dir till1
-  warifu reader resolve 06f1y8g… --dir till1 --repeat")]
+  warifu reader resolve 06f1y8g… --dir till1")]
     Resolve(ResolveArgs),
+    /// Take a sale back, on the day of the payment.
+    ///
+    /// Nothing remains paid. When the issuer's day has closed, the payment stands: refund it. Exit code 1: it stands. 3:
+    /// the reversal is not acknowledged yet; `warifu reader resolve` goes on.
+    #[command(after_help = "Example:
+  warifu reader reverse --request-id 06f1y8g… --dir till1
+  warifu reader reverse --payment pay_01kb0h6017e9g0000000000cph --dir till1")]
+    Reverse(ReverseArgs),
+    /// Give back part or all of a payment.
+    ///
+    /// Exit code 0: refunded. 1: the issuer refused. 3: not answered yet; `warifu reader resolve` repeats it, and it is never
+    /// done twice.
+    #[command(after_help = "Example:
+  warifu reader refund --request-id 06f1y8g… --amount 500 --dir till1
+  warifu reader refund --payment pay_01kb0h6017e9g0000000000cph --dir till1 --reason 'Torn bag'")]
+    Refund(RefundArgs),
+    /// Serve till software on this machine: plain HTTP and JSON on a loopback address.
+    ///
+    /// The agent signs, finds the issuer, repeats, journals and reverses; the till asks it once and has its answer at the
+    /// deadline. docs/reader.md describes its calls.
+    #[command(after_help = "Example:
+  warifu reader serve --dir till1
+  warifu reader serve --dir till1 --listen 127.0.0.1:7300 --recent-minutes 15
+  curl -s http://127.0.0.1:7300/health")]
+    Serve(ServeArgs),
     /// Show the payments of this reader's journal, the latest first.
     #[command(after_help = "Example:
   warifu reader payments --dir till1
@@ -124,13 +155,60 @@ struct ResolveArgs {
     request_id: Option<String>,
     #[command(flatten)]
     folder: FolderArgs,
-    /// Repeat the request if the issuer does not know it: it may be approved now
-    #[arg(long)]
-    repeat: bool,
-    /// How long to ask about each, in milliseconds
+    /// How long to try with each, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000,
           value_parser = clap::value_parser!(u64).range(DEADLINE_MIN_MS..=600_000))]
     wait_ms: u64,
+}
+
+/// Which payment.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WhichArgs {
+    /// By the request id of its attempt
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// By the issuer's payment id
+    #[arg(long, value_name = "PAY")]
+    payment: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ReverseArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    folder: FolderArgs,
+}
+
+#[derive(Debug, Args)]
+struct RefundArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// How much, in units of the currency [default: all that is left]
+    #[arg(long)]
+    amount: Option<String>,
+    /// For people, up to 140 characters
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Your own name of this refund; repeating it never refunds twice [default: a new one]
+    #[arg(long, value_name = "ID")]
+    refund_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// Where to listen; loopback addresses only
+    #[arg(long, default_value = "127.0.0.1:7300", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// How far back a cashier may look
+    #[arg(long, value_name = "MINUTES", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    recent_minutes: u64,
 }
 
 #[derive(Debug, Args)]
@@ -145,11 +223,21 @@ struct PaymentsArgs {
     last: u32,
 }
 
+impl ReaderArgs {
+    /// Whether many calls have to be served at once.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+}
+
 pub(crate) async fn run(args: ReaderArgs, out: &Out) -> Result<(), Failure> {
     match args.command {
         Command::Pair(args) => pair::run(&args, out).await,
         Command::Pay(args) => pay::run(&args, out).await,
         Command::Resolve(args) => resolve::run(&args, out).await,
+        Command::Reverse(args) => later::reverse(&args, out).await,
+        Command::Refund(args) => later::refund(&args, out).await,
+        Command::Serve(args) => serve::run(&args, out).await,
         Command::Payments(args) => resolve::payments(&args, out),
     }
 }

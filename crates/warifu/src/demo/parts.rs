@@ -124,7 +124,7 @@ impl DemoNetwork {
         let news = Instant::now();
         loop {
             let paying = Instant::now();
-            let (_, outcome) = till.pay(&wish, Scanned::parse(&digits)?, |_| ()).await?;
+            let outcome = till.pay(&wish, Scanned::parse(&digits)?, |_| ()).await?.outcome;
             match outcome {
                 Outcome::Decided(payment) => {
                     let reader_id = till.paired().reader;
@@ -147,8 +147,11 @@ impl DemoNetwork {
                         serde_json::to_value(problem).unwrap_or_default(),
                     ));
                 }
-                Outcome::NotTaken | Outcome::Unknown(_) => {
-                    return Err(Failure::unreachable("the first payment has no outcome"));
+                Outcome::NotTaken
+                | Outcome::Reversed { .. }
+                | Outcome::Reversing(_)
+                | Outcome::Stands(_) => {
+                    return Err(Failure::unreachable("the first payment was not answered in time"));
                 }
             }
         }

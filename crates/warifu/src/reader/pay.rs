@@ -1,35 +1,24 @@
 //! `warifu reader pay`: one payment. The journal first, then the request, then what the issuer says.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use reqwest::Method;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use tokio::sync::Notify;
 use warifu_proto::code::Scanned;
 use warifu_proto::currency::{Currency, CurrencyCode};
-use warifu_proto::directory::{Directory, Status};
+use warifu_proto::directory::Directory;
 use warifu_proto::limits::DESCRIPTION_MAX;
 use warifu_proto::message::{Capture, check_text};
 use warifu_proto::money::Money;
 use warifu_proto::request_id::RequestId;
 use warifu_reader::{
-    Attempt, BeginError, How, Input, Order, Outcome, Output, Paired, Progress, Record, Reply,
-    RouteError, Send, Standing, request_id,
+    Attempt, BeginError, Ended, How, Order, Outcome, Progress, Record, RouteError, Standing,
+    request_id,
 };
-use warifu_server::client::{CallError, Client, Peer};
-use warifu_server::follow::DirectoryFollower;
 use warifu_server::{chance, clock};
 
-use super::journal::{Begun, Journal};
+use super::till::{Till, issuer_name};
 use super::{Folder, PayArgs, input, say};
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
-use crate::{calls, paths};
-
-/// How old the copy of the directory may be before it is renewed on the way.
-const COPY_OLD_MS: u64 = 10 * 60_000;
-/// How long a payment waits for the directory, when it waits at all.
-const DIRECTORY_PATIENCE: Duration = Duration::from_secs(2);
+use crate::paths;
 
 pub(super) async fn run(args: &PayArgs, out: &Out) -> Result<(), Failure> {
     let folder = Folder::new(&args.folder.dir);
@@ -37,24 +26,25 @@ pub(super) async fn run(args: &PayArgs, out: &Out) -> Result<(), Failure> {
     let wish = Wish::of(args)?;
     warn_of_open(&till, &folder, out)?;
     let scanned = input::code(args, out).await?;
-    let (record, outcome) = till.pay(&wish, scanned, |progress| tell(progress, out)).await?;
-    out.object(&say::ended(&record, &outcome));
-    finish(&till, &folder, &record, outcome, out)
+    let ended = till.pay(&wish, scanned, |progress| tell(progress, out)).await?;
+    out.object(&say::object(&ended.record));
+    finish(&till, &folder, ended, out)
 }
 
 fn tell(progress: Progress, out: &Out) {
     match progress {
         Progress::Repeating => out.progress("no answer; asking again with the same request"),
         Progress::AwaitingPayer => out.progress("the payer has to confirm on the phone"),
+        Progress::Reversing => out.progress("no answer in time; making sure that nothing is paid"),
     }
 }
 
 fn warn_of_open(till: &Till, folder: &Folder, out: &Out) -> Result<(), Failure> {
-    let open = till.journal.open_ones()?.len();
+    let (open, _) = till.journal.unresolved()?;
     if open > 0 {
-        let (payments, have) = if open == 1 { ("payment", "has") } else { ("payments", "have") };
+        let (things, have) = if open == 1 { ("payment", "has") } else { ("payments", "have") };
         out.warn(format_args!(
-            "{open} earlier {payments} {have} no outcome: warifu reader resolve --dir {}",
+            "{open} earlier {things} or refunds {have} not ended: warifu reader resolve --dir {}",
             paths::shown(folder.dir())
         ));
     }
@@ -62,13 +52,8 @@ fn warn_of_open(till: &Till, folder: &Folder, out: &Out) -> Result<(), Failure> 
 }
 
 /// Says how it ended, and ends with its exit code.
-fn finish(
-    till: &Till,
-    folder: &Folder,
-    record: &Record,
-    outcome: Outcome,
-    out: &Out,
-) -> Result<(), Failure> {
+pub(super) fn finish(till: &Till, folder: &Folder, ended: Ended, out: &Out) -> Result<(), Failure> {
+    let Ended { record, outcome } = ended;
     let amount = say::money(record.amount, Some(&till.directory.current()));
     let (id, dir) = (&record.request_id, paths::shown(folder.dir()));
     let told = |exit| if out.json { Err(Failure::told(exit)) } else { Ok(()) };
@@ -77,6 +62,18 @@ fn finish(
             out.say(say::decided(&payment, &amount));
             if say::is_good(&payment) { Ok(()) } else { Err(Failure::told(Exit::Refused)) }
         }
+        Outcome::Reversed { .. } => {
+            out.say(say::reversed(&record));
+            Err(Failure::told(Exit::Refused))
+        }
+        Outcome::Stands(payment) => {
+            told(Exit::Refused)?;
+            Err(Failure::refused(format_args!(
+                "the payment {} stands: the day in which it was made has closed",
+                payment.payment_id
+            ))
+            .next(format_args!("warifu reader refund --request-id {id} --dir {dir}")))
+        }
         Outcome::Refused(problem) => {
             told(Exit::Refused)?;
             let problem = serde_json::to_value(&problem).unwrap_or_default();
@@ -84,18 +81,17 @@ fn finish(
         }
         Outcome::NotTaken => {
             told(Exit::Unreachable)?;
-            let issuer = till.directory.current();
-            let name = issuer.issuer_of(&record.route.prefix.to_string()).map(|it| it.name.clone());
+            let name = issuer_name(&till.directory.current(), record.route);
             Err(Failure::unreachable(format_args!(
                 "nothing was paid: {} could not be reached",
                 name.as_deref().unwrap_or("the issuer")
             ))
             .next("repeat the command with the same code, or take another way to pay"))
         }
-        Outcome::Unknown(why) => {
+        Outcome::Reversing(why) => {
             told(Exit::Unreachable)?;
             Err(Failure::unreachable(format_args!(
-                "UNKNOWN whether {amount} was paid: {}. Do not take it for paid, and not for unpaid",
+                "NOT PAID: {amount}: {}. It is being reversed, and will never count as paid",
                 say::why(&why)
             ))
             .next(format_args!("warifu reader resolve {id} --dir {dir}")))
@@ -136,36 +132,14 @@ impl Wish {
     }
 }
 
-/// A paired reader, ready to take payments.
-#[derive(Debug)]
-pub(crate) struct Till {
-    pub(super) journal: Journal,
-    pub(super) directory: DirectoryFollower,
-    client: Client,
-    paired: Paired,
-}
-
 impl Till {
-    /// Opens a paired folder.
-    pub(crate) async fn open(folder: &Folder) -> Result<Self, Failure> {
-        let paired = folder.paired()?;
-        let client = calls::client(Arc::new(folder.key(&paired)?))?;
-        let directory = folder.directory(&paired).await?;
-        Ok(Self { journal: folder.journal()?, directory, client, paired })
-    }
-
-    /// The pairing.
-    pub(crate) fn paired(&self) -> &Paired {
-        &self.paired
-    }
-
     /// Asks for a payment and drives it to its outcome.
     pub(crate) async fn pay(
         &self,
         wish: &Wish,
         scanned: Scanned,
-        progress: impl Fn(Progress),
-    ) -> Result<(Record, Outcome), Failure> {
+        progress: impl Fn(Progress) + Send,
+    ) -> Result<Ended, Failure> {
         let directory = self.directory_for(&scanned).await;
         let amount = amount(wish, &scanned, &directory)?;
         let now = clock::now();
@@ -180,143 +154,41 @@ impl Till {
         };
         let known = self.journal.find(&order.request_id)?;
         let attempt = match known {
-            Some(known) => self.again(known, &order, &directory)?,
+            Some(known) => again(known, &order, &directory)?,
             None => Attempt::begin(&order, &directory, now).map_err(|error| not_begun(&error))?,
         };
-        self.drive(attempt, progress).await
+        self.drive(attempt, &Notify::new(), progress).await
     }
+}
 
-    /// An id that is in the journal already: the same attempt is repeated, another is refused.
-    fn again(
-        &self,
-        known: Record,
-        order: &Order,
-        directory: &Directory,
-    ) -> Result<Attempt, Failure> {
-        let id = &order.request_id;
-        let now = clock::now();
-        match &known.standing {
-            // The id was never bound.
-            Standing::Refused { .. } | Standing::NotTaken => {
-                Attempt::begin(order, directory, now).map_err(|error| not_begun(&error))
-            }
-            Standing::Open | Standing::Unknown if known.is_same_as(order) => {
-                let wait_ms = order.deadline_ms.unwrap_or(known.deadline_ms);
-                Attempt::resume(known, How::Repeat, wait_ms, directory, now)
-                    .map_err(|error| not_begun(&error.into()))
-            }
-            Standing::Decided { payment } if known.is_same_as(order) => {
-                let status = say::word(payment.status);
-                Err(Failure::usage(format_args!(
-                    "the request {id} has its outcome already: {status}"
-                ))
-                .next("for another sale give another --request-id, or none"))
-            }
-            Standing::Open | Standing::Unknown | Standing::Decided { .. } => Err(Failure::usage(
-                format_args!("the request id {id} was used for another payment"),
-            )
-            .next("give another --request-id, or none")),
+/// An id that is in the journal already: the same attempt is repeated, another is refused.
+fn again(known: Record, order: &Order, directory: &Directory) -> Result<Attempt, Failure> {
+    let id = &order.request_id;
+    let now = clock::now();
+    let ended = |how: &str| {
+        Failure::usage(format_args!("the request {id} has ended already: {how}"))
+            .next("for another sale give another --request-id, or none")
+    };
+    match &known.standing {
+        // The id was never bound.
+        Standing::Refused { .. } | Standing::NotTaken => {
+            Attempt::begin(order, directory, now).map_err(|error| not_begun(&error))
         }
-    }
-
-    /// The directory, renewed first when it does not know the code's issuer or is old.
-    async fn directory_for(&self, scanned: &Scanned) -> Arc<Directory> {
-        let current = self.directory.current();
-        let is_old =
-            self.directory.as_of().is_none_or(|at| clock::now().since_ms(at) > COPY_OLD_MS);
-        let is_known = current.issuer_of(&scanned.code).is_some_and(|it| {
-            it.common.status == Status::Active && it.common.is_active(clock::now())
-        });
-        if is_known && !is_old {
-            return current;
+        _ if !known.is_same_as(order) => {
+            Err(Failure::usage(format_args!("the request id {id} was used for another payment"))
+                .next("give another --request-id, or none"))
         }
-        // Without the hub the copy has to do: it says by name what it does not know.
-        let renewed = tokio::time::timeout(DIRECTORY_PATIENCE, self.directory.refresh_once()).await;
-        drop(renewed);
-        self.directory.current()
-    }
-
-    /// Drives an attempt to its outcome.
-    pub(super) async fn drive(
-        &self,
-        mut attempt: Attempt,
-        progress: impl Fn(Progress),
-    ) -> Result<(Record, Outcome), Failure> {
-        let mut is_first_store = attempt.record().standing == Standing::Open;
-        loop {
-            let (mut next, mut wake) = (None, None);
-            while let Some(output) = attempt.poll() {
-                match output {
-                    Output::Store(record)
-                        if is_first_store && record.standing == Standing::Open =>
-                    {
-                        is_first_store = false;
-                        self.begin(&record)?;
-                        next = Some(Input::Stored);
-                    }
-                    // What the cashier is told may not wait for a disk: the record stays open, and is resolved later.
-                    Output::Store(record) => self.journal.put(&record).unwrap_or_default(),
-                    Output::Send(send) => {
-                        let reply = self.send(&send).await;
-                        next = Some(Input::Answered { number: send.number, reply });
-                    }
-                    Output::Progress(it) => progress(it),
-                    Output::Outcome(outcome) => return Ok((attempt.record().clone(), *outcome)),
-                    Output::WakeAt(at) => wake = Some(at),
-                }
-            }
-            let input = match (next, wake) {
-                (Some(input), _) => input,
-                (None, at) => {
-                    let ms = at.map_or(0, |at| at.since_ms(clock::now()));
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    Input::Tick
-                }
-            };
-            attempt.handle(input, clock::now());
+        Standing::Open | Standing::Unknown => {
+            let wait_ms = order.deadline_ms.unwrap_or(known.deadline_ms);
+            Attempt::resume(known, How::Repeat, wait_ms, directory, now)
+                .map_err(|error| not_begun(&error.into()))
         }
-    }
-
-    fn begin(&self, record: &Record) -> Result<(), Failure> {
-        let nothing_sent = |failure: Failure| failure.during("nothing was sent");
-        match self.journal.begin(record).map_err(nothing_sent)? {
-            Begun::New => Ok(()),
-            Begun::Known(known) if !known.standing.is_open() => {
-                self.journal.put(record).map_err(nothing_sent)
-            }
-            Begun::Known(_) => Err(Failure::usage(format_args!(
-                "nothing was sent: another warifu is paying with the request id {}",
-                record.request_id
-            ))),
-        }
-    }
-
-    /// One call. Only "never connected" proves that nothing left.
-    async fn send(&self, send: &Send) -> Reply {
-        let peer = Peer { url: send.url.clone(), key: send.key.clone() };
-        let method = if send.call.method() == "POST" { Method::POST } else { Method::GET };
-        let path = send.call.path_and_query();
-        let deadline = Duration::from_millis(send.timeout_ms);
-        let called = self
-            .client
-            .call(&peer, method, &path, send.call.body(), deadline, HeaderMap::new())
-            .await;
-        match called {
-            Ok(answer) => Reply::Signed {
-                status: answer.status.as_u16(),
-                retry_after_s: answer
-                    .headers
-                    .get(RETRY_AFTER)
-                    .and_then(|it| it.to_str().ok()?.parse().ok()),
-                body: answer.body.to_vec(),
-            },
-            Err(CallError::Unreachable { .. }) => Reply::NotSent,
-            Err(
-                CallError::TimedOut { .. }
-                | CallError::Broken { .. }
-                | CallError::Unverified { .. },
-            ) => Reply::Nothing,
-        }
+        Standing::Reversing { .. } => Err(Failure::usage(format_args!(
+            "the request {id} is being reversed, and will never count as paid"
+        ))
+        .next("for another try give another --request-id, or none")),
+        Standing::Reversed { .. } => Err(ended("reversed")),
+        Standing::Decided { payment } => Err(ended(say::word(payment.status))),
     }
 }
 
@@ -346,7 +218,7 @@ fn amount(wish: &Wish, scanned: &Scanned, directory: &Directory) -> Result<Money
     Money::new(minor, code).map_err(|error| during(error.into()))
 }
 
-fn not_begun(error: &BeginError) -> Failure {
+pub(super) fn not_begun(error: &BeginError) -> Failure {
     match error {
         BeginError::Malformed(malformed) => Failure::usage(malformed),
         BeginError::Route(RouteError::PrefixUnknown) => Failure::refused(error)

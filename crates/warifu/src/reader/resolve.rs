@@ -1,52 +1,52 @@
-//! `warifu reader resolve`: what became of payments without an outcome; and `warifu reader payments`: what the journal
-//! says.
+//! `warifu reader resolve`: end what has not ended; and `warifu reader payments`: what the journal says.
 
 use serde_json::{Value, json};
 use warifu_proto::request_id::RequestId;
-use warifu_reader::{Attempt, CODE_DEAD_AFTER_MS, How, Outcome, Record, Why};
-use warifu_server::clock;
+use warifu_reader::change::Trial;
+use warifu_reader::{Ended, Outcome, Record};
 
-use super::pay::Till;
+use super::till::Till;
 use super::{Folder, PaymentsArgs, ResolveArgs, say};
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
 use crate::paths;
-use crate::terminal::time_of_day;
 
 pub(super) async fn run(args: &ResolveArgs, out: &Out) -> Result<(), Failure> {
     let folder = Folder::new(&args.folder.dir);
     let till = Till::open(&folder).await?;
-    let records = match &args.request_id {
-        Some(text) => vec![one(&till, text)?],
-        None => till.journal.open_ones()?,
+    let (records, changes) = match &args.request_id {
+        Some(text) => (vec![one(&till, text)?], Vec::new()),
+        None => (till.journal.open_ones()?, till.journal.open_changes()?),
     };
-    let mut ended: Vec<Value> = Vec::new();
-    let mut unknown = 0_u32;
+    let (mut payments, mut settled) = (Vec::new(), Vec::new());
+    let mut open = 0_u32;
     for record in records {
-        out.progress(format_args!("asking about {}", record.request_id));
-        let object = if record.standing.is_open() {
-            let (record, outcome) = resolve(&till, record, args).await?;
-            unknown += u32::from(record.standing.is_open());
-            tell(&till, &record, &outcome, out);
-            say::ended(&record, &outcome)
-        } else {
-            let amount = say::money(record.amount, Some(&till.directory.current()));
-            out.say(format_args!("{}: {} {amount}", record.request_id, say::standing(&record)));
-            say::object(&record)
-        };
-        ended.push(object);
+        out.progress(format_args!("ending {}", record.request_id));
+        let Ended { record, outcome } = till.end(record, args.wait_ms).await?;
+        open = open.saturating_add(u32::from(record.standing.is_open()));
+        tell(&till, &record, &outcome, out);
+        payments.push(say::object(&record));
     }
-    if ended.is_empty() {
+    for change in changes {
+        let what = say::deed(&change.deed);
+        out.progress(format_args!("repeating the {what} {}", change.request_id));
+        let change = till.settle(change, Trial::Again).await?;
+        open = open.saturating_add(u32::from(change.is_open()));
+        let how = say::settled(&change.standing);
+        out.say(format_args!("{what} {how}\nrequest {}", change.request_id));
+        settled.push(say::change(&change));
+    }
+    if payments.is_empty() && settled.is_empty() {
         out.say("every payment of this reader has its outcome");
     }
-    out.object(&json!({ "payments": ended, "unknown": unknown }));
-    if unknown == 0 {
+    out.object(&json!({ "payments": payments, "changes": settled, "unresolved": open }));
+    if open == 0 {
         return Ok(());
     }
     if out.json {
         return Err(Failure::told(Exit::Unreachable));
     }
-    Err(Failure::unreachable(format_args!("{unknown} still without an outcome"))
+    Err(Failure::unreachable(format_args!("{open} not acknowledged yet"))
         .next(format_args!("warifu reader resolve --dir {}", paths::shown(folder.dir()))))
 }
 
@@ -58,23 +58,13 @@ fn one(till: &Till, text: &str) -> Result<Record, Failure> {
     })
 }
 
-async fn resolve(
-    till: &Till,
-    record: Record,
-    args: &ResolveArgs,
-) -> Result<(Record, Outcome), Failure> {
-    let how = if args.repeat { How::AskThenRepeat } else { How::Ask };
-    let id = record.request_id.clone();
-    let directory = till.directory.current();
-    let attempt = Attempt::resume(record, how, args.wait_ms, &directory, clock::now())
-        .map_err(|error| Failure::refused(error).during(id))?;
-    till.drive(attempt, |_| {}).await
-}
-
 fn tell(till: &Till, record: &Record, outcome: &Outcome, out: &Out) {
     let amount = say::money(record.amount, Some(&till.directory.current()));
     match outcome {
-        Outcome::Decided(payment) => out.say(say::decided(payment, &amount)),
+        Outcome::Decided(payment) | Outcome::Stands(payment) => {
+            out.say(say::decided(payment, &amount));
+        }
+        Outcome::Reversed { .. } => out.say(say::reversed(record)),
         Outcome::Refused(problem) => out.say(format_args!(
             "refused: {} Nothing was paid.\nrequest {}",
             problem.title, record.request_id
@@ -82,21 +72,11 @@ fn tell(till: &Till, record: &Record, outcome: &Outcome, out: &Out) {
         Outcome::NotTaken => {
             out.say(format_args!("nothing was paid\nrequest {}", record.request_id));
         }
-        Outcome::Unknown(why) => {
-            out.say(format_args!(
-                "UNKNOWN: {amount}: {}\nrequest {}",
-                say::why(why),
-                record.request_id
-            ));
-            if *why == Why::NotKnown {
-                let dead_at = record.created_at.plus_ms(CODE_DEAD_AFTER_MS);
-                out.say(format_args!(
-                    "After {} its code is dead, and resolving ends it; --repeat ends it now, \
-                     and it may be approved by that.",
-                    time_of_day(dead_at)
-                ));
-            }
-        }
+        Outcome::Reversing(why) => out.say(format_args!(
+            "NOT PAID: {amount}, still being reversed: {}\nrequest {}",
+            say::why(why),
+            record.request_id
+        )),
     }
 }
 

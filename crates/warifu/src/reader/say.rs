@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use warifu_proto::directory::Directory;
 use warifu_proto::message::{Payment, PaymentStatus};
 use warifu_proto::money::Money;
-use warifu_reader::{Outcome, Record, Standing, Why};
+use warifu_reader::change::{Change, Deed, Settled};
+use warifu_reader::{Record, Standing, Why};
 
 use crate::terminal::amount;
 
@@ -51,24 +52,28 @@ pub(super) fn decided(payment: &Payment, amount: &str) -> String {
     text
 }
 
+/// A reversed one for the cashier.
+pub(super) fn reversed(record: &Record) -> String {
+    format!("reversed: nothing was paid\nrequest {}", record.request_id)
+}
+
 /// Where an attempt stands, in a word.
 pub(super) fn standing(record: &Record) -> &'static str {
     match &record.standing {
-        Standing::Open | Standing::Unknown => "unknown",
+        Standing::Open | Standing::Unknown => "open",
+        Standing::Reversing { .. } => "reversing",
+        Standing::Reversed { .. } => "reversed",
         Standing::Decided { payment } => word(payment.status),
         Standing::Refused { .. } => "refused",
         Standing::NotTaken => "not_taken",
     }
 }
 
-/// Why nobody knows, for the cashier.
+/// Why a reversal is not acknowledged, for the cashier.
 pub(super) fn why(why: &Why) -> String {
     match why {
         Why::NoAnswer => "no answer that can be believed".to_owned(),
-        Why::NotKnown => "the issuer does not know it, but it may still be on its way".to_owned(),
-        Why::NotFinal(PaymentStatus::AwaitingPayer) => "the payer has not answered yet".to_owned(),
-        Why::NotFinal(status) => format!("the issuer says {}, which is not final", word(*status)),
-        Why::NotAnswered(problem) => format!("the issuer answers: {}", problem.title),
+        Why::Refused(problem) => format!("the issuer refuses the reversal: {}", problem.title),
     }
 }
 
@@ -77,11 +82,16 @@ pub(super) fn object(record: &Record) -> Value {
     let (payment, problem) = match &record.standing {
         Standing::Decided { payment } => (Some(payment), None),
         Standing::Refused { problem } => (None, Some(problem)),
-        Standing::Open | Standing::Unknown | Standing::NotTaken => (None, None),
+        Standing::Open
+        | Standing::Unknown
+        | Standing::NotTaken
+        | Standing::Reversing { .. }
+        | Standing::Reversed { .. } => (None, None),
     };
     json!({
         "request_id": record.request_id,
         "outcome": standing(record),
+        "paid": record.standing.is_paid(),
         "amount": record.amount,
         "route": record.route.to_string(),
         "issuer_id": record.issuer,
@@ -93,11 +103,49 @@ pub(super) fn object(record: &Record) -> Value {
     })
 }
 
-/// The same for one that has just ended.
-pub(super) fn ended(record: &Record, outcome: &Outcome) -> Value {
-    let mut object = object(record);
-    if let (Outcome::Unknown(reason), Some(fields)) = (outcome, object.as_object_mut()) {
-        fields.insert("why".to_owned(), Value::from(why(reason)));
+/// What a change does, in a word.
+pub(super) fn deed(deed: &Deed) -> &'static str {
+    match deed {
+        Deed::Refund { .. } => "refund",
+        Deed::Capture { .. } => "capture",
+        Deed::Release => "release",
     }
-    object
+}
+
+/// How much a change is about.
+pub(super) fn deed_amount(deed: &Deed) -> Option<Money> {
+    match deed {
+        Deed::Refund { amount, .. } | Deed::Capture { amount } => Some(*amount),
+        Deed::Release => None,
+    }
+}
+
+/// Where a change stands, in a word.
+pub(super) fn settled(standing: &Settled) -> &'static str {
+    match standing {
+        Settled::Open => "open",
+        Settled::Done { .. } => "done",
+        Settled::Refused { .. } => "refused",
+    }
+}
+
+/// A refund, capture or release for a program.
+pub(super) fn change(change: &Change) -> Value {
+    let (id, problem) = match &change.standing {
+        Settled::Done { id, .. } => (id.as_deref(), None),
+        Settled::Refused { problem } => (None, Some(problem)),
+        Settled::Open => (None, None),
+    };
+    json!({
+        "request_id": change.request_id,
+        "what": deed(&change.deed),
+        "outcome": settled(&change.standing),
+        "amount": deed_amount(&change.deed),
+        "till_id": change.till_id,
+        "of_request_id": change.attempt,
+        "payment_id": change.payment_id,
+        "created_at": change.created_at,
+        "id": id,
+        "problem": problem,
+    })
 }

@@ -1,95 +1,22 @@
-//! The laws of the reader's machine: against a model of an honest issuer behind a network that loses, delays and
-//! repeats, and against nonsense. The numbers are those of `attempt.rs`.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+//! The machine step by step, and against nonsense.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use warifu_proto::code::Scanned;
 use warifu_proto::currency::CurrencyCode;
-use warifu_proto::directory::{Directory, Entry, EntryKind};
-use warifu_proto::id::{IssuerId, NetworkId, PaymentId};
-use warifu_proto::key::PrivateKey;
-use warifu_proto::message::{Capture, PayRequest, PaymentStatus};
-use warifu_proto::money::Money;
+use warifu_proto::directory::Directory;
+use warifu_proto::message::{Capture, PayRequest, PaymentStatus, ReversalReason};
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::time::Timestamp;
+use warifu_reader::timing::REVERSAL_GRACE_MS;
 use warifu_reader::{
-    Attempt, BeginError, CODE_DEAD_AFTER_MS, Call, How, Input, Order, Outcome, Output, Record,
-    Reply, RouteError, Standing, Why, request_id,
+    Attempt, BeginError, Call, How, Input, Order, Outcome, Output, Record, Reply, RouteError,
+    Standing, UndoError, Why, request_id,
 };
 
-const NOW_MS: u64 = 1_795_305_600_000;
-const CODE: &str = "710000010728921840110704";
-
-fn key(number: u8) -> PrivateKey {
-    PrivateKey::from_bytes(&[number; 32]).unwrap()
-}
-
-fn money(minor: u64, currency: &str) -> Money {
-    Money::new(minor, CurrencyCode::parse(currency).unwrap()).unwrap()
-}
-
-fn directory_with(status: &str, endpoints: &Value) -> Directory {
-    let network = NetworkId::from_raw([1; 16]);
-    let mut directory = Directory::new(network, key(1).public().clone());
-    let body = json!({
-        "id": IssuerId::from_raw([2; 16]), "revision": 1, "status": status,
-        "not_before_ms": 0, "not_after_ms": NOW_MS * 2,
-        "name": "Aoba Pay", "prefix": "71000001", "key": key(2).public(), "currencies": ["JPY"],
-        "endpoints": endpoints,
-    });
-    let body = serde_json::to_vec(&body).unwrap();
-    directory.take(&Entry::sign(network, EntryKind::Issuer, body, &key(1))).unwrap();
-    directory
-}
-
-fn directory() -> Directory {
-    directory_with(
-        "active",
-        &json!([
-            {"url": "http://127.0.0.1:7101", "from": 0, "to": 6},
-            {"url": "http://127.0.0.1:7102", "from": 7, "to": 98},
-        ]),
-    )
-}
-
-fn order() -> Order {
-    Order {
-        request_id: request_id(Timestamp::from_ms(NOW_MS), [7; 10]),
-        scanned: Scanned::parse(CODE).unwrap(),
-        amount: money(1200, "JPY"),
-        capture: Capture::Now,
-        order_id: Some("A-17".to_owned()),
-        description: None,
-        deadline_ms: Some(10_000),
-    }
-}
-
-fn payment(status: &str) -> Value {
-    json!({
-        "payment_id": PaymentId::from_raw([3; 16]),
-        "request_id": order().request_id.as_str(),
-        "status": status,
-        "amount": {"minor": 1200, "currency": "JPY"},
-        "captured": {"minor": if status == "approved" { 1200 } else { 0 }, "currency": "JPY"},
-        "refunded": {"minor": 0, "currency": "JPY"},
-        "account_hint": "··12",
-        "decided_at": "2026-11-22T00:00:00.000Z",
-        "sequence": "1",
-    })
-}
-
-fn signed(status: u16, body: &Value) -> Reply {
-    Reply::Signed { status, body: serde_json::to_vec(body).unwrap(), retry_after_s: None }
-}
-
-fn problem(code: ProblemCode) -> Reply {
-    let body = json!({
-        "type": format!("urn:warifu:problem:{}", code.name()), "title": code.title(),
-        "status": code.status(), "detail": "", "code": code.name(), "instance": "",
-    });
-    signed(code.status(), &body)
-}
+use crate::shop::{
+    NOW_MS, directory, directory_with, money, order, payment, problem, reversed, signed,
+};
 
 /// A driver with a journal, and everything that was ever seen, to hold the laws against.
 struct World {
@@ -143,14 +70,14 @@ impl World {
             assert!(self.wake.is_none(), "WakeAt is the last of a round");
             match output {
                 Output::Store(record) => {
-                    assert_eq!(record.code.is_some(), record.standing.is_open());
+                    assert_eq!(record.code.is_some(), record.standing.may_be_paid());
                     self.journal = Some(*record);
                 }
                 Output::Send(send) => self.sent(send.number, send.call, send.timeout_ms),
                 Output::Progress(progress) => self.log.push(format!("{progress:?}")),
                 Output::Outcome(outcome) => {
                     let standing = &self.journal.as_ref().unwrap().standing;
-                    assert_eq!(*standing, standing_of(&outcome), "it is stored as it is told");
+                    assert!(is_told_as(standing, &outcome), "it is stored as it is told");
                     self.outcomes.push(*outcome);
                 }
                 Output::WakeAt(at) => self.wake = Some(at),
@@ -169,9 +96,13 @@ impl World {
             assert_eq!(same, first, "law 1");
             request.check().unwrap();
         }
+        if let Call::Reverse(_) = &call {
+            let stored = &self.journal.as_ref().unwrap_or_else(|| self.attempt.record()).standing;
+            assert!(matches!(stored, Standing::Reversing { .. }), "law 4");
+        }
         self.log.push(format!(
             "{} {}",
-            call.method(),
+            if call.method() == "GET" { "?".to_owned() } else { call.path_and_query() },
             self.now.since_ms(Timestamp::from_ms(NOW_MS))
         ));
         self.calls.push((number, call, timeout_ms));
@@ -206,12 +137,18 @@ impl World {
     }
 }
 
-fn standing_of(outcome: &Outcome) -> Standing {
-    match outcome.clone() {
-        Outcome::Decided(payment) => Standing::Decided { payment: Box::new(payment) },
-        Outcome::Refused(problem) => Standing::Refused { problem: Box::new(problem) },
-        Outcome::NotTaken => Standing::NotTaken,
-        Outcome::Unknown(_) => Standing::Unknown,
+fn is_told_as(standing: &Standing, outcome: &Outcome) -> bool {
+    match (standing, outcome) {
+        (Standing::Decided { payment }, Outcome::Decided(told) | Outcome::Stands(told)) => {
+            **payment == *told
+        }
+        (Standing::Refused { problem }, Outcome::Refused(told)) => **problem == *told,
+        (Standing::Reversed { payment_id }, Outcome::Reversed { payment_id: told }) => {
+            payment_id == told
+        }
+        (Standing::NotTaken, Outcome::NotTaken) => true,
+        (Standing::Reversing { .. }, Outcome::Reversing(_)) => true,
+        _ => false,
     }
 }
 
@@ -263,24 +200,186 @@ fn codes_that_nobody_answers_for_are_named_without_asking() {
 }
 
 #[test]
-fn silence_is_repeated_with_the_same_request_and_ends_unknown() {
+fn silence_is_repeated_then_asked_about_then_reversed_until_the_last_word() {
     let mut world = World::begin();
     world.stored();
-    for _ in 0..5 {
+    while world.outcomes.is_empty() {
+        let may_be_paid = world.attempt.record().standing.may_be_paid();
         world.reply(Reply::Nothing);
-        world.sleep();
+        if may_be_paid != world.attempt.record().standing.may_be_paid() {
+            world.stored();
+        } else if world.outcomes.is_empty() {
+            world.sleep();
+        }
     }
-    let want = ["POST 0", "POST 200", "POST 600", "POST 1400", "POST 2400", "POST 3400"];
-    let sent: Vec<_> = world.log.iter().filter(|it| it.starts_with("POST")).cloned().collect();
+    let sent: Vec<_> = world.log.iter().filter(|it| it.contains(' ')).cloned().collect();
+    let want = [
+        "/v1/payments 0",
+        "/v1/payments 200",
+        "/v1/payments 600",
+        "/v1/payments 1400",
+        "/v1/payments 2400",
+        "/v1/payments 3400",
+        "/v1/payments 4400",
+        "/v1/payments 5400",
+        "/v1/payments 6400",
+        "/v1/payments 7400",
+        "/v1/payments 8400",
+        "? 10000",
+        "/v1/reversals 10000",
+        "/v1/reversals 10200",
+        "/v1/reversals 10600",
+        "/v1/reversals 11400",
+        "/v1/reversals 12400",
+    ];
     assert_eq!(sent, want);
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NoAnswer));
-    assert_eq!(world.now.as_ms(), NOW_MS + 10_000);
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
+    assert_eq!(world.now.as_ms(), NOW_MS + 10_000 + REVERSAL_GRACE_MS);
     // The issuer may never approve what the cashier has given up: each repeat says how long is left.
     for (_, call, _) in &world.calls {
-        let Call::Pay(request) = call else { panic!("only payments") };
-        assert!(request.deadline_ms.unwrap() <= 10_000);
+        if let Call::Pay(request) = call {
+            assert!(request.deadline_ms.unwrap() <= 10_000);
+        }
     }
-    assert!(world.journal.unwrap().code.is_some(), "it is kept to be repeated");
+    assert!(world.journal.unwrap().code.is_none(), "it is never asked for again");
+}
+
+/// One whose deadline has passed in silence, and whose question is on its way.
+fn asking() -> World {
+    let mut world = World::begin();
+    world.stored();
+    while !matches!(world.calls.last().unwrap().1, Call::Ask { .. }) {
+        world.sleep();
+    }
+    world
+}
+
+#[test]
+fn after_the_deadline_one_question_decides_or_it_is_reversed() {
+    let mut world = asking();
+    world.reply(signed(200, &payment("approved")));
+    assert_eq!(status_of(&world.outcome()), PaymentStatus::Approved, "by the question");
+
+    let mut world = asking();
+    world.give(Input::Answered { number: 1, reply: signed(200, &payment("approved")) });
+    assert_eq!(status_of(&world.outcome()), PaymentStatus::Approved, "late, but in time");
+
+    for answer in [
+        problem(ProblemCode::NotFound),
+        problem(ProblemCode::KeyUnknown),
+        problem(ProblemCode::NotAccepted),
+        signed(200, &payment("awaiting_payer")),
+        Reply::NotSent,
+    ] {
+        let mut world = asking();
+        let calls = world.calls.len();
+        world.reply(answer);
+        assert_eq!(world.calls.len(), calls, "nothing leaves before the intent is stored");
+        let journal = world.journal.clone().unwrap();
+        let reason = ReversalReason::Timeout;
+        assert_eq!(journal.standing, Standing::Reversing { reason, told: None });
+        world.stored();
+        assert_eq!(world.calls.last().unwrap().1.path_and_query(), "/v1/reversals");
+        world.reply(signed(200, &reversed()));
+        assert_eq!(world.outcome(), Outcome::Reversed { payment_id: None });
+    }
+}
+
+#[test]
+fn a_late_approval_is_not_told_once_it_is_being_reversed() {
+    let mut world = asking();
+    let ask = world.calls.last().unwrap().0;
+    world.reply(problem(ProblemCode::NotFound));
+    let approved = || signed(200, &payment("approved"));
+    world.give(Input::Answered { number: 1, reply: approved() });
+    world.stored();
+    world.give(Input::Answered { number: 2, reply: approved() });
+    world.give(Input::Answered { number: ask, reply: approved() });
+    assert!(world.outcomes.is_empty());
+    world.give(Input::Answered { number: 1, reply: signed(200, &payment("declined")) });
+    assert_eq!(status_of(&world.outcome()), PaymentStatus::Declined, "that one has no effect");
+}
+
+#[test]
+fn a_refused_reversal_is_asked_about_and_repeated() {
+    let mut world = asking();
+    world.reply(problem(ProblemCode::NotFound));
+    world.stored();
+    world.reply(problem(ProblemCode::Forbidden));
+    world.sleep();
+    assert!(matches!(world.calls.last().unwrap().1, Call::Ask { .. }));
+    world.reply(signed(200, &payment("approved")));
+    assert!(world.outcomes.is_empty(), "law 4");
+    world.sleep();
+    assert!(matches!(world.calls.last().unwrap().1, Call::Reverse(_)));
+    world.reply(problem(ProblemCode::Forbidden));
+    let Outcome::Reversing(Why::Refused(why)) = world.outcome() else { panic!("it goes on") };
+    assert_eq!(why.code, "forbidden");
+
+    // Another try, later, sees that it has ended otherwise.
+    let record = world.journal.unwrap();
+    let mut world = World::resume(record, How::Repeat, world.now);
+    assert!(matches!(world.calls[0].1, Call::Reverse(_)), "never a payment again");
+    world.reply(problem(ProblemCode::PaymentState));
+    world.sleep();
+    world.reply(signed(200, &payment("expired")));
+    assert_eq!(status_of(&world.outcome()), PaymentStatus::Expired);
+}
+
+#[test]
+fn a_cashier_who_cancels_is_answered_soon() {
+    let mut world = World::begin();
+    world.give(Input::Cancel);
+    assert_eq!(world.outcome(), Outcome::NotTaken, "nothing had left");
+
+    let mut world = World::begin();
+    world.stored();
+    world.give(Input::Cancel);
+    world.stored();
+    let Call::Reverse(request) = &world.calls.last().unwrap().1 else { panic!("a reversal") };
+    assert_eq!(request.reason, ReversalReason::Cashier);
+    world.give(Input::Cancel);
+    // The day closes in between: nobody was told of a payment, so it may still be reversed, for another reason.
+    world.reply(problem(ProblemCode::UseRefund));
+    world.stored();
+    let Call::Reverse(request) = &world.calls.last().unwrap().1 else { panic!("a reversal") };
+    assert_eq!(request.reason, ReversalReason::Timeout);
+    world.reply(Reply::Nothing);
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
+    assert_eq!(world.now.as_ms(), NOW_MS + REVERSAL_GRACE_MS);
+}
+
+fn paid_record() -> Record {
+    let mut world = World::begin();
+    world.stored();
+    world.reply(signed(200, &payment("approved")));
+    world.journal.unwrap()
+}
+
+#[test]
+fn a_paid_one_is_taken_back_until_the_day_closes() {
+    let undo = || {
+        let now = Timestamp::from_ms(NOW_MS);
+        let mut world = World::new(Attempt::undo(paid_record(), 5_000, &directory(), now).unwrap());
+        assert!(world.calls.is_empty() && world.journal.as_ref().unwrap().standing.claims_order());
+        world.stored();
+        world
+    };
+    let mut world = undo();
+    world.reply(signed(200, &reversed()));
+    assert_eq!(world.outcome(), Outcome::Reversed { payment_id: None });
+
+    let mut world = undo();
+    world.reply(problem(ProblemCode::UseRefund));
+    let Outcome::Stands(payment) = world.outcome() else { panic!("the payment stands") };
+    assert_eq!(payment.status, PaymentStatus::Approved);
+    assert!(world.journal.unwrap().standing.is_paid());
+
+    let mut world = undo();
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
+    let reversed = world.journal.unwrap();
+    let again = Attempt::undo(reversed, 5_000, &directory(), Timestamp::from_ms(NOW_MS));
+    assert_eq!(again.unwrap_err(), UndoError::NotPaid);
 }
 
 #[test]
@@ -352,8 +451,8 @@ fn a_call_that_is_under_way_at_the_deadline_may_have_been_taken() {
     let now = Timestamp::from_ms(NOW_MS);
     let mut world = World::new(Attempt::begin(&order, &directory(), now).unwrap());
     world.stored();
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NoAnswer));
-    assert_eq!(world.now.as_ms(), NOW_MS + 2_000);
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
+    assert_eq!(world.now.as_ms(), NOW_MS + 2_000 + REVERSAL_GRACE_MS);
 }
 
 #[test]
@@ -376,7 +475,7 @@ fn answers_to_other_questions_prove_nothing() {
         let mut world = World::begin();
         world.stored();
         world.reply(signed(200, &answer));
-        assert_eq!(world.outcome(), Outcome::Unknown(Why::NoAnswer), "{answer}");
+        assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer), "{answer}");
     }
 }
 
@@ -385,7 +484,7 @@ fn what_a_later_version_says_is_not_final_or_declined() {
     let mut world = World::begin();
     world.stored();
     world.reply(signed(200, &payment("half_approved")));
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NotFinal(PaymentStatus::Unknown)));
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
 
     let mut declined = payment("declined");
     declined["rejection"] = json!({
@@ -419,8 +518,8 @@ fn a_payer_who_is_asked_is_waited_for_once() {
             world.sleep();
         }
     }
-    assert_eq!(world.now.as_ms(), NOW_MS + 62_000);
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NotFinal(PaymentStatus::AwaitingPayer)));
+    assert_eq!(world.now.as_ms(), NOW_MS + 62_000 + REVERSAL_GRACE_MS);
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
 }
 
 #[test]
@@ -428,7 +527,7 @@ fn a_hold_is_an_answer_only_to_who_asked_for_one() {
     let mut world = World::begin();
     world.stored();
     world.reply(signed(200, &payment("held")));
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NotFinal(PaymentStatus::Held)));
+    assert_eq!(world.outcome(), Outcome::Reversing(Why::NoAnswer));
     let order = Order { capture: Capture::Later, ..order() };
     let now = Timestamp::from_ms(NOW_MS);
     let mut world = World::new(Attempt::begin(&order, &directory(), now).unwrap());
@@ -437,53 +536,46 @@ fn a_hold_is_an_answer_only_to_who_asked_for_one() {
     assert_eq!(status_of(&world.outcome()), PaymentStatus::Held);
 }
 
-fn unknown_record() -> Record {
-    let mut world = World::begin();
-    world.stored();
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NoAnswer));
-    let text = serde_json::to_string(&world.journal.unwrap()).unwrap();
-    serde_json::from_str(&text).unwrap()
+/// As it is found after a crash: the journal of this version, or of one that could not reverse.
+fn crashed_record(is: &str) -> Record {
+    let mut record = serde_json::to_value(World::begin().journal.unwrap()).unwrap();
+    record["standing"] = json!({ "is": is });
+    serde_json::from_value(record).unwrap()
 }
 
 #[test]
-fn resolving_asks_and_repeats_only_when_that_is_safe_or_wished() {
+fn what_a_crash_left_is_asked_for_then_reversed_and_never_asked_for_again() {
     let later = Timestamp::from_ms(NOW_MS + 20_000);
-    let ask = |how, now| World::resume(unknown_record(), how, now);
-
-    let mut world = ask(How::Ask, later);
-    let path = world.calls[0].1.path_and_query();
     let id = order().request_id;
-    assert_eq!(path, format!("/v1/payments?request_id={id}&route=7100000107&wait_ms=2000"));
-    world.reply(signed(200, &payment("approved")));
-    assert_eq!(status_of(&world.outcome()), PaymentStatus::Approved);
+    for is in ["open", "unknown"] {
+        let mut world = World::resume(crashed_record(is), How::End, later);
+        let path = world.calls[0].1.path_and_query();
+        assert_eq!(path, format!("/v1/payments?request_id={id}&route=7100000107&wait_ms=0"));
+        world.reply(signed(200, &payment("approved")));
+        assert_eq!(status_of(&world.outcome()), PaymentStatus::Approved);
 
-    let mut world = ask(How::Ask, later);
-    world.reply(problem(ProblemCode::NotFound));
-    assert_eq!(world.outcome(), Outcome::Unknown(Why::NotKnown), "404 is not an end");
-    assert!(world.calls.iter().all(|(_, call, _)| call.method() == "GET"));
-
-    let mut world = ask(How::AskThenRepeat, later);
-    world.reply(problem(ProblemCode::NotFound));
-    world.sleep();
-    assert_eq!(world.calls.last().unwrap().1.method(), "POST");
-    world.reply(signed(200, &payment("declined")));
-    assert_eq!(status_of(&world.outcome()), PaymentStatus::Declined);
-
-    // When the code can't be paid with any more, repeating is how to be sure.
-    let dead = Timestamp::from_ms(NOW_MS + CODE_DEAD_AFTER_MS);
-    let mut world = ask(How::Ask, dead);
-    world.reply(problem(ProblemCode::NotFound));
-    world.sleep();
-    assert_eq!(world.calls.last().unwrap().1.method(), "POST");
-
-    let mut world = ask(How::Repeat, later);
-    assert_eq!(world.calls[0].1.method(), "POST");
+        let mut world = World::resume(crashed_record(is), How::End, later);
+        world.reply(problem(ProblemCode::NotFound));
+        world.stored();
+        assert!(world.calls.iter().all(|(_, call, _)| !matches!(call, Call::Pay(_))));
+        world.reply(signed(200, &reversed()));
+        assert_eq!(world.outcome(), Outcome::Reversed { payment_id: None });
+    }
+    let mut world = World::resume(crashed_record("open"), How::Repeat, later);
+    assert!(matches!(world.calls[0].1, Call::Pay(_)), "the till repeats it itself");
     world.reply(problem(ProblemCode::CodeMalformed));
-    assert!(world.outcomes.is_empty());
+    assert!(world.outcomes.is_empty(), "an earlier one may have been taken");
+}
 
-    let mut world = ask(How::Ask, later);
-    world.reply(problem(ProblemCode::KeyUnknown));
-    assert!(matches!(world.outcome(), Outcome::Unknown(Why::NotAnswered(_))));
+#[test]
+fn a_record_that_has_ended_is_told_again_and_never_changed() {
+    for how in [How::Repeat, How::End] {
+        let record = paid_record();
+        let world = World::resume(record.clone(), how, Timestamp::from_ms(NOW_MS + 1));
+        assert!(world.calls.is_empty());
+        assert_eq!(status_of(&world.outcomes[0]), PaymentStatus::Approved);
+        assert_eq!(world.journal, Some(record));
+    }
 }
 
 #[test]
@@ -492,98 +584,6 @@ fn request_ids_sort_by_time() {
     let late = request_id(Timestamp::from_ms(NOW_MS + 1), [0; 10]);
     assert!(early < late);
     assert_eq!(early.as_str().len(), 26);
-}
-
-/// What the network does with one call, and what the issuer does when it arrives.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    NeverLeaves,
-    LostOnTheWay,
-    Arrives { delay_ms: u64, does: Does, answer_is: AnswerIs },
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Does {
-    Decide(bool),
-    AskPayer,
-    NotAccept,
-    Refuse(usize),
-    Break,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum AnswerIs {
-    Delivered,
-    Lost,
-    /// The driver says nothing at all: the machine has to notice by itself.
-    Silence,
-    ForAnother,
-}
-
-/// An honest issuer.
-#[derive(Debug, Default)]
-struct Issuer {
-    status: Option<&'static str>,
-}
-
-impl Issuer {
-    fn take(&mut self, call: &Call, does: Does) -> Reply {
-        if let (Some(status), Call::Pay(_) | Call::Ask { .. }) = (self.status, call) {
-            // A repeat never does anything, but the payer may have answered meanwhile.
-            if let ("awaiting_payer", Does::Decide(yes)) = (status, does) {
-                self.status = Some(if yes { "approved" } else { "declined" });
-            }
-            return match does {
-                Does::NotAccept => problem(ProblemCode::NotAccepted),
-                Does::Break => problem(ProblemCode::Internal),
-                Does::Refuse(_) => problem(ProblemCode::TooManyRequests),
-                Does::Decide(_) | Does::AskPayer => {
-                    signed(200, &payment(self.status.unwrap_or_default()))
-                }
-            };
-        }
-        match (call, does) {
-            (_, Does::NotAccept) => problem(ProblemCode::NotAccepted),
-            (_, Does::Break) => problem(ProblemCode::Internal),
-            (Call::Ask { .. }, _) => problem(ProblemCode::NotFound),
-            (Call::Pay(_), Does::Refuse(which)) => {
-                let refusals: Vec<_> =
-                    ProblemCode::ALL.iter().filter(|it| it.status() < 500).collect();
-                problem(*refusals[which % refusals.len()])
-            }
-            (Call::Pay(_), Does::Decide(yes)) => {
-                let status = if yes { "approved" } else { "declined" };
-                self.status = Some(status);
-                signed(200, &payment(status))
-            }
-            (Call::Pay(_), Does::AskPayer) => {
-                self.status = Some("awaiting_payer");
-                signed(200, &payment("awaiting_payer"))
-            }
-        }
-    }
-}
-
-fn fate() -> impl Strategy<Value = Fate> {
-    let does = prop_oneof![
-        3 => any::<bool>().prop_map(Does::Decide),
-        1 => Just(Does::AskPayer),
-        2 => Just(Does::NotAccept),
-        2 => any::<usize>().prop_map(Does::Refuse),
-        1 => Just(Does::Break),
-    ];
-    let answer = prop_oneof![
-        3 => Just(AnswerIs::Delivered),
-        2 => Just(AnswerIs::Lost),
-        1 => Just(AnswerIs::Silence),
-        1 => Just(AnswerIs::ForAnother),
-    ];
-    prop_oneof![
-        1 => Just(Fate::NeverLeaves),
-        2 => Just(Fate::LostOnTheWay),
-        6 => (0_u64..6_000, does, answer)
-            .prop_map(|(delay_ms, does, answer_is)| Fate::Arrives { delay_ms, does, answer_is }),
-    ]
 }
 
 fn nonsense() -> impl Strategy<Value = Reply> {
@@ -605,73 +605,22 @@ fn nonsense() -> impl Strategy<Value = Reply> {
 
 proptest! {
     #[test]
-    fn what_is_told_is_what_happened(
-        fates in proptest::collection::vec(fate(), 1..40),
-        patience_ms in 1_000_u64..20_000,
-    ) {
-        let order = Order { deadline_ms: Some(patience_ms), ..order() };
-        let now = Timestamp::from_ms(NOW_MS);
-        let mut world = World::new(Attempt::begin(&order, &directory(), now).unwrap());
-        let mut issuer = Issuer::default();
-        let mut fates = fates.into_iter().cycle();
-        let mut seen = 0;
-        world.stored();
-        while world.outcomes.is_empty() {
-            if world.calls.len() == seen {
-                world.sleep();
-                continue;
-            }
-            let (number, call, timeout_ms) = world.calls[seen].clone();
-            seen += 1;
-            let fate = fates.next().unwrap();
-            let reply = match fate {
-                Fate::NeverLeaves => Reply::NotSent,
-                Fate::LostOnTheWay => Reply::Nothing,
-                Fate::Arrives { delay_ms, does, answer_is } => {
-                    let reply = issuer.take(&call, does);
-                    match answer_is {
-                        AnswerIs::Delivered if delay_ms <= timeout_ms => {
-                            world.pass(delay_ms);
-                            reply
-                        }
-                        AnswerIs::Delivered | AnswerIs::Lost => Reply::Nothing,
-                        AnswerIs::Silence => continue,
-                        AnswerIs::ForAnother => {
-                            let mut other = payment("approved");
-                            other["request_id"] = json!("another");
-                            signed(200, &other)
-                        }
-                    }
-                }
-            };
-            world.give(Input::Answered { number, reply });
-        }
-        match &world.outcomes[0] {
-            Outcome::Decided(payment) => {
-                let status = serde_json::to_value(payment.status).unwrap();
-                prop_assert_eq!(Some(status.as_str().unwrap()), issuer.status, "law 2");
-            }
-            Outcome::Refused(_) | Outcome::NotTaken => {
-                prop_assert_eq!(issuer.status, None, "law 2: nothing happened, it was said");
-            }
-            Outcome::Unknown(_) => {}
-        }
-    }
-
-    #[test]
     fn nonsense_never_panics_and_always_ends(
         inputs in proptest::collection::vec((0_u32..6, nonsense(), 0_u64..2_000), 0..60),
         resumes: bool,
         clock in proptest::collection::vec(0_u64..NOW_MS * 2, 0..3),
     ) {
         let mut world = if resumes {
-            World::resume(unknown_record(), How::AskThenRepeat, Timestamp::from_ms(NOW_MS))
+            World::resume(crashed_record("open"), How::End, Timestamp::from_ms(NOW_MS))
         } else {
             World::begin()
         };
         for (number, reply, ms) in inputs {
             if number == 0 {
                 world.stored();
+            }
+            if number == 5 {
+                world.give(Input::Cancel);
             }
             world.give(Input::Answered { number, reply });
             world.pass(ms);
