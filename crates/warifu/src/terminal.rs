@@ -25,7 +25,7 @@ use warifu_terminal::picture;
 
 use self::ask::AskArgs;
 pub(crate) use self::link::link_up;
-pub(crate) use self::say::amount;
+pub(crate) use self::say::{amount, time_of_day};
 use crate::fail::Failure;
 use crate::out::Out;
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use warifu_proto::code::Scanned;
 use warifu_proto::limits::DEADLINE_MIN_MS;
 use warifu_proto::link::InvitationLink;
-use warifu_reader::{Outcome, Record};
+use warifu_reader::{Outcome, Progress};
 
 use super::parts::DemoNetwork;
 use crate::fail::Failure;
@@ -209,33 +209,30 @@ async fn paid(
         request_id: None,
         deadline_ms: DEADLINE_MS,
     };
-    let repeats = |_| story.borrow_mut().parts.push("asking".to_owned());
-    let (record, outcome) = till.pay(&wish, scanned.clone(), repeats).await?;
-    let outcome = until_known(till, &wish, &scanned, (record, outcome), story).await?;
-    Ok(match outcome {
-        Outcome::Decided(payment) => json!(payment.status).as_str().unwrap_or_default().to_owned(),
+    let tell = |progress| {
+        let what = match progress {
+            Progress::Repeating => "asking",
+            Progress::AwaitingPayer => "the payer is asked",
+            Progress::Reversing => "reversing",
+        };
+        story.borrow_mut().parts.push(what.to_owned());
+    };
+    let mut ended = till.pay(&wish, scanned, tell).await?;
+    // The sale is not paid already; what is left is the issuer's word that nothing remains.
+    while matches!(ended.outcome, Outcome::Reversing(_)) {
+        story.borrow_mut().parts.push("not acknowledged yet".to_owned());
+        tokio::time::sleep(PAUSE).await;
+        ended = till.end(ended.record, DEADLINE_MS).await?;
+    }
+    Ok(match ended.outcome {
+        Outcome::Decided(payment) | Outcome::Stands(payment) => {
+            json!(payment.status).as_str().unwrap_or_default().to_owned()
+        }
+        Outcome::Reversed { .. } => "reversed".to_owned(),
         Outcome::Refused(_) => "refused".to_owned(),
         Outcome::NotTaken => "not_taken".to_owned(),
-        Outcome::Unknown(_) => "unknown".to_owned(),
+        Outcome::Reversing(_) => "reversing".to_owned(),
     })
-}
-
-/// Ends an outcome that nobody knows: repeats the same request, which never does anything twice, until the issuer has
-/// said.
-async fn until_known(
-    till: &Till,
-    wish: &Wish,
-    scanned: &Scanned,
-    (record, mut outcome): (Record, Outcome),
-    story: &RefCell<Story>,
-) -> Result<Outcome, Failure> {
-    let wish = Wish { request_id: Some(record.request_id), ..wish.clone() };
-    while matches!(outcome, Outcome::Unknown(_)) {
-        story.borrow_mut().parts.push("unknown; asking".to_owned());
-        tokio::time::sleep(PAUSE).await;
-        (_, outcome) = till.pay(&wish, scanned.clone(), |_| ()).await?;
-    }
-    Ok(outcome)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Till {
     }
 
     /// One try to end a record that nobody waits for.
-    pub(super) async fn end(&self, record: Record, wait_ms: u64) -> Result<Ended, Failure> {
+    pub(crate) async fn end(&self, record: Record, wait_ms: u64) -> Result<Ended, Failure> {
         let id = record.request_id.clone();
         let directory = self.directory.current();
         let attempt = Attempt::resume(record, How::End, wait_ms, &directory, clock::now());
