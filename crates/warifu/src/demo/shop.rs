@@ -1,10 +1,9 @@
 //! The demo's shop on a bad network: a payment every second, and a line for each that tells what the network did to
 //! it and how it ended all the same.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -101,21 +100,24 @@ impl<'a> Shop<'a> {
         let at = usize::try_from(number).unwrap_or_default() % self.payers.len().max(1);
         let Some(payer) = self.payers.get_mut(at) else { return };
         let began = Instant::now();
-        let story = RefCell::new(Story::default());
+        let story = Mutex::new(Story::default());
         let till = &self.till;
         let work = async {
             let code = payer.code().await?;
             payer.during(paid(till, &code, number, &story)).await?
         };
         let ended = told_during(&mut self.told, &story, work).await.unwrap_or_else(|failure| {
-            story.borrow_mut().parts.push(failure.message);
+            lock(&story).parts.push(failure.message);
             "nothing_was_asked".to_owned()
         });
         let took = began.elapsed();
         self.tally.payments = number;
         *self.tally.outcomes.entry(ended.clone()).or_default() += 1;
         self.tally.longest = self.tally.longest.max(took);
-        let line = story.into_inner().line(&ended.replace('_', " "), took);
+        let line = story
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .line(&ended.replace('_', " "), took);
         self.out.say(format_args!("#{number:<4} {line}"));
     }
 
@@ -173,22 +175,26 @@ impl Story {
     }
 }
 
+fn lock(story: &Mutex<Story>) -> MutexGuard<'_, Story> {
+    story.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Notes what the network does while something goes on.
 async fn told_during<T>(
     told: &mut mpsc::Receiver<Injected>,
-    story: &RefCell<Story>,
+    story: &Mutex<Story>,
     work: impl Future<Output = T>,
 ) -> T {
     tokio::pin!(work);
     let done = loop {
         tokio::select! {
             biased;
-            Some(it) = told.recv() => story.borrow_mut().happened(it),
+            Some(it) = told.recv() => lock(story).happened(it),
             done = &mut work => break done,
         }
     };
     while let Ok(it) = told.try_recv() {
-        story.borrow_mut().happened(it);
+        lock(story).happened(it);
     }
     done
 }
@@ -198,7 +204,7 @@ async fn paid(
     till: &Till,
     code: &str,
     number: u32,
-    story: &RefCell<Story>,
+    story: &Mutex<Story>,
 ) -> Result<String, Failure> {
     let scanned = Scanned::parse(code)?;
     let wish = Wish {
@@ -215,12 +221,12 @@ async fn paid(
             Progress::AwaitingPayer => "the payer is asked",
             Progress::Reversing => "reversing",
         };
-        story.borrow_mut().parts.push(what.to_owned());
+        lock(story).parts.push(what.to_owned());
     };
     let mut ended = till.pay(&wish, scanned, tell).await?;
     // The sale is not paid already; what is left is the issuer's word that nothing remains.
     while matches!(ended.outcome, Outcome::Reversing(_)) {
-        story.borrow_mut().parts.push("not acknowledged yet".to_owned());
+        lock(story).parts.push("not acknowledged yet".to_owned());
         tokio::time::sleep(PAUSE).await;
         ended = till.end(ended.record, DEADLINE_MS).await?;
     }
