@@ -90,19 +90,29 @@ impl Till {
 
     /// The directory, renewed first when it does not know the code's issuer or is old.
     pub(super) async fn directory_for(&self, scanned: &Scanned) -> Arc<Directory> {
+        let as_of = self.directory.as_of();
+        if as_of.is_none_or(|at| clock::now().since_ms(at) > COPY_OLD_MS) {
+            self.renew_directory().await;
+        }
+        self.followed_directory_for(scanned).await
+    }
+
+    /// The directory of who follows it anyway: renewed first only when it does not know the code's issuer.
+    pub(super) async fn followed_directory_for(&self, scanned: &Scanned) -> Arc<Directory> {
         let current = self.directory.current();
-        let is_old =
-            self.directory.as_of().is_none_or(|at| clock::now().since_ms(at) > COPY_OLD_MS);
         let is_known = current.issuer_of(&scanned.code).is_some_and(|it| {
             it.common.status == Status::Active && it.common.is_active(clock::now())
         });
-        if is_known && !is_old {
+        if is_known {
             return current;
         }
-        // Without the hub the copy has to do: it says by name what it does not know.
-        let renewed = tokio::time::timeout(DIRECTORY_PATIENCE, self.directory.refresh_once()).await;
-        drop(renewed);
+        self.renew_directory().await;
         self.directory.current()
+    }
+
+    /// Without the hub the copy has to do: it says by name what it does not know.
+    async fn renew_directory(&self) {
+        drop(tokio::time::timeout(DIRECTORY_PATIENCE, self.directory.refresh_once()).await);
     }
 
     /// Drives an attempt to its outcome.

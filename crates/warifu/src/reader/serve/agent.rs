@@ -40,6 +40,14 @@ struct Run {
     done: watch::Sender<Option<Answer<Ended>>>,
 }
 
+/// What taking an order back comes to.
+enum Taken {
+    /// Its end is to be waited for.
+    Running(Arc<Run>),
+    /// Nothing is paid, as this says.
+    Nothing(Value),
+}
+
 impl Run {
     /// Whether the till asks for the same again.
     fn is_of(&self, order: &Order) -> bool {
@@ -96,7 +104,7 @@ impl Agent {
             .map_err(|error| Fault::malformed(&error.to_string()))?;
         let order_id = body.order_id.clone();
         let order = order(body)?;
-        let directory = self.till.directory_for(&order.scanned).await;
+        let directory = self.till.followed_directory_for(&order.scanned).await;
         let run = {
             let mut runs = self.runs();
             match runs.get(&order_id) {
@@ -127,21 +135,10 @@ impl Agent {
                 return self.outcome(order_id, &ended.record);
             }
         }
-        let run = {
-            let mut runs = self.runs();
-            let attempts = self.till.journal.of_order(order_id)?;
-            let last = attempts.iter().rev().find(|it| it.standing.claims_order());
-            let last = last.or(attempts.last()).ok_or_else(Fault::no_order)?;
-            if !last.standing.is_paid() {
-                return Ok(wire::outcome(last, attempts.len()));
-            }
-            let directory = self.till.directory.current();
-            let undo = Attempt::undo(last.clone(), REVERSAL_GRACE_MS, &directory, clock::now());
-            let undo = undo.map_err(|error| match error {
-                UndoError::NotPaid => Fault::not_paid(),
-                UndoError::Route(error) => Failure::refused(error).into(),
-            })?;
-            self.start(&mut runs, order_id.to_owned(), undo)
+        let run = self.take_back(order_id)?;
+        let run = match run {
+            Taken::Running(run) => run,
+            Taken::Nothing(answer) => return Ok(answer),
         };
         let ended = run.wait().await?;
         if let Outcome::Stands(payment) = &ended.outcome {
@@ -155,6 +152,27 @@ impl Agent {
             .with("payment", serde_json::to_value(payment).unwrap_or_default()));
         }
         self.outcome(order_id, &ended.record)
+    }
+
+    /// Begins to take back a paid order, unless that is under way already.
+    fn take_back(self: &Arc<Self>, order_id: &str) -> Answer<Taken> {
+        let mut runs = self.runs();
+        if let Some(run) = runs.get(order_id) {
+            return Ok(Taken::Running(Arc::clone(run)));
+        }
+        let attempts = self.till.journal.of_order(order_id)?;
+        let last = attempts.iter().rev().find(|it| it.standing.claims_order());
+        let last = last.or(attempts.last()).ok_or_else(Fault::no_order)?;
+        if !last.standing.is_paid() {
+            return Ok(Taken::Nothing(wire::outcome(last, attempts.len())));
+        }
+        let directory = self.till.directory.current();
+        let undo = Attempt::undo(last.clone(), REVERSAL_GRACE_MS, &directory, clock::now());
+        let undo = undo.map_err(|error| match error {
+            UndoError::NotPaid => Fault::not_paid(),
+            UndoError::Route(error) => Failure::refused(error).into(),
+        })?;
+        Ok(Taken::Running(self.start(&mut runs, order_id.to_owned(), undo)))
     }
 
     fn outcome(&self, order_id: &str, record: &Record) -> Answer<Value> {
