@@ -58,11 +58,7 @@ impl Payer {
                     return Ok(shown);
                 }
                 Event::Hide => shown.clear(),
-                Event::Acked { .. }
-                | Event::Withdrawn { .. }
-                | Event::Notice { .. }
-                | Event::Trouble(_)
-                | Event::NoNotices(_) => {}
+                _ => {}
             }
         }
     }
