@@ -7,6 +7,8 @@ use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -49,6 +51,7 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct Kept {
     orders: mpsc::Sender<Order>,
+    kills: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
@@ -58,8 +61,9 @@ impl Kept {
         let mut child = program.spawn()?;
         program.until_up(&mut child).await?;
         let (orders, ordered) = mpsc::channel(4);
-        let task = tokio::spawn(keep(program, child, ordered));
-        Ok(Self { orders, task: task.abort_handle() })
+        let kills = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(keep(program, child, ordered, Arc::clone(&kills)));
+        Ok(Self { orders, kills, task: task.abort_handle() })
     }
 
     /// Kills it; it comes back by itself. While it is down this does nothing.
@@ -74,6 +78,11 @@ impl Kept {
             // An error means that the task has ended, and the process with it.
             is_gone.await.unwrap_or_default();
         }
+    }
+
+    /// How often it was killed.
+    pub(crate) fn kills(&self) -> u64 {
+        self.kills.load(Ordering::Relaxed)
     }
 }
 
@@ -134,7 +143,12 @@ impl Program {
     }
 }
 
-async fn keep(program: Program, mut child: Child, mut ordered: mpsc::Receiver<Order>) {
+async fn keep(
+    program: Program,
+    mut child: Child,
+    mut ordered: mpsc::Receiver<Order>,
+    kills: Arc<AtomicU64>,
+) {
     loop {
         tokio::select! {
             _ended = child.wait() => tracing::warn!(name = program.name, "ended by itself"),
@@ -142,7 +156,9 @@ async fn keep(program: Program, mut child: Child, mut ordered: mpsc::Receiver<Or
                 // It fails only when the process has ended by itself meanwhile.
                 child.kill().await.unwrap_or_default();
                 match order {
-                    Order::Kill => {}
+                    Order::Kill => {
+                        kills.fetch_add(1, Ordering::Relaxed);
+                    }
                     Order::End(gone) => return gone.send(()).unwrap_or_default(),
                 }
             }

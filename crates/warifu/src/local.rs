@@ -170,6 +170,14 @@ impl LocalNetwork {
 }
 
 impl Server {
+    /// The process that it is, when it is one of its own.
+    pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
+        match &self.served {
+            Served::Hub(_) | Served::Issuer(_) => None,
+            Served::Behind { kept, .. } => Some(kept),
+        }
+    }
+
     async fn stop(self) -> Result<(), Failure> {
         match self.served {
             Served::Hub(running) => running.shutdown().await?,

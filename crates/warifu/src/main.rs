@@ -19,6 +19,7 @@ mod payer;
 mod reader;
 mod registrar;
 mod stop;
+mod storm;
 mod terminal;
 mod wire;
 
@@ -46,6 +47,7 @@ Usage: warifu [--json] <COMMAND>
 Try it
   demo       A whole network in one process, with a first payment
   bench      Measure a network: payments a second, latencies, CPU time
+  storm      Check a network in a storm: lost and doubled messages, killed servers
 
 Run a network, in the order of its life
   registrar  Say who belongs to the network: sign hubs, issuers, merchants, currencies
@@ -91,6 +93,8 @@ enum Role {
     Demo(demo::DemoArgs),
     /// Measure a network: payments a second, latencies, CPU time.
     Bench(bench::BenchArgs),
+    /// Check a network in a storm: lost, late and doubled messages, killed servers and readers.
+    Storm(storm::StormArgs),
     /// Say who belongs to the network: sign hubs, issuers, merchants, currencies.
     Registrar(registrar::RegistrarArgs),
     /// The first settlement server: route a code's registration to its issuer.
@@ -109,7 +113,7 @@ impl Role {
     /// Whether many calls have to be served at once.
     fn serves(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Bench(_) => true,
+            Self::Demo(_) | Self::Bench(_) | Self::Storm(_) => true,
             Self::Hub(args) => args.serves(),
             Self::Issuer(args) => args.serves(),
             Self::Reader(args) => args.serves(),
@@ -201,6 +205,7 @@ async fn run(role: Role, out: &Out) -> Result<(), Failure> {
     match role {
         Role::Demo(args) => Box::pin(demo::run(args, out)).await,
         Role::Bench(args) => Box::pin(bench::run(args, out)).await,
+        Role::Storm(args) => Box::pin(storm::run(args, out)).await,
         Role::Registrar(args) => Box::pin(registrar::run(args, out)).await,
         Role::Hub(args) => Box::pin(hub::run(args, out)).await,
         Role::Issuer(args) => Box::pin(issuer::run(args, out)).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use warifu_proto::limits::{CODE_DIGITS, LIFETIME_DEFAULT_S};
+use warifu_proto::notice::Verdict;
 use warifu_terminal::{Input, Wish};
 
 use crate::fail::Failure;
@@ -58,14 +59,7 @@ impl Payer {
                     return Ok(shown);
                 }
                 Event::Hide => shown.clear(),
-                Event::Acked { .. }
-                | Event::Withdrawn { .. }
-                | Event::Notice { .. }
-                | Event::Question(_)
-                | Event::QuestionOver { .. }
-                | Event::Heard { .. }
-                | Event::Trouble(_)
-                | Event::NoNotices(_) => {}
+                event => self.answer(event)?,
             }
         }
     }
@@ -76,8 +70,15 @@ impl Payer {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                event = self.driver.next() => drop(event?),
+                event = self.driver.next() => self.answer(event?)?,
             }
         }
+    }
+
+    /// This payer confirms whatever the issuer asks about.
+    fn answer(&mut self, event: Event) -> Result<(), Failure> {
+        let Event::Question(question) = event else { return Ok(()) };
+        let payment = question.notice.payment_id;
+        self.driver.give(Input::Verdict { payment, verdict: Verdict::Confirm })
     }
 }
