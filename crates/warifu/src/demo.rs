@@ -4,7 +4,7 @@
 //! hand in another shell, or served again role by role.
 
 mod parts;
-mod shop;
+mod sales;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::parts::{DemoNetwork, FirstPayment};
-use self::shop::Shop;
+use self::sales::Sales;
 use crate::fail::Failure;
 use crate::local::How;
 use crate::out::{self, Out};
@@ -74,6 +74,8 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     };
     out.progress("starting a hub, two issuers, a merchant …");
     let faults = args.faults.clone().map(Faults::new);
+    // With processes to end, a signal may no longer end just this one.
+    let stopped = faults.is_some().then(stop::wished);
     let how = match &faults {
         Some((faults, _)) => How::BehindWires(Arc::clone(faults)),
         None => How::Here,
@@ -83,11 +85,11 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     let ready_ms = parts::ms(began.elapsed());
     out.object(&object(&network, &first, ready_ms));
     tell(&network, &first, &dir, ready_ms, out);
-    match faults {
-        Some((faults, told)) => {
-            let shop = Shop::open(&network, faults, told, out).await?;
+    match faults.zip(stopped) {
+        Some(((faults, told), stopped)) => {
+            let sales = Sales::open(&network, faults, told, out).await?;
             out.say("");
-            shop.sell(args.payments.or(args.once.then_some(1))).await?;
+            sales.make(args.payments.or(args.once.then_some(1)), stopped).await;
         }
         None if args.once => {}
         None => {

@@ -1,5 +1,5 @@
 //! A network on this machine, in one folder: registrar, hub, issuers and a merchant, made by the functions of the
-//! other commands in the order of a network's life. Demo and storm add phones and tills.
+//! other commands in the order of a network's life. Demo and storm add terminals and readers.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A payer for demo and storm: a linked phone that shows another code whenever it is asked for one.
+//! A payer for demo and storm: a linked terminal that shows another code whenever it is asked for one.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::terminal::folder::Folder;
 /// How long a code may take: without a hub the long one comes after two seconds.
 const CODE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A phone with its payer.
+/// A terminal with its payer.
 #[derive(Debug)]
 pub(crate) struct Payer {
     driver: Driver,
@@ -25,7 +25,7 @@ pub(crate) struct Payer {
 }
 
 impl Payer {
-    /// Opens the folder of a linked phone.
+    /// Opens the folder of a linked terminal.
     pub(crate) async fn open(folder: Folder) -> Result<Self, Failure> {
         Ok(Self { driver: Driver::open(folder).await?, is_odd: false, last: String::new() })
     }
@@ -41,7 +41,7 @@ impl Payer {
         loop {
             let event = timeout_at(until, self.driver.next()).await;
             let event =
-                event.map_err(|_| Failure::unreachable("the phone shows no new code"))??;
+                event.map_err(|_| Failure::unreachable("the terminal shows no new code"))??;
             match event {
                 Event::Show(screen) => {
                     let short: String = screen.digits.chars().take(CODE_DIGITS).collect();
@@ -64,7 +64,7 @@ impl Payer {
         }
     }
 
-    /// Keeps the phone awake while something else goes on: it repeats registrations by itself.
+    /// Keeps the terminal awake while something else goes on: it repeats registrations by itself.
     pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::pin!(work);
         loop {

@@ -1,4 +1,4 @@
-//! `warifu storm`: many tills and phones on a network that loses, delays and repeats messages, while servers and
+//! `warifu storm`: many tills and terminals on a network that loses, delays and repeats messages, while servers and
 //! readers are killed; then peace, and a count whether anybody was paid twice, or told what is not so.
 //!
 //! Every server and every reader is a process of its own, killed as by a power cut. What is checked afterwards is a pure
@@ -10,11 +10,13 @@ mod report;
 mod town;
 mod trade;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
@@ -22,18 +24,20 @@ use self::agent::{Agent, Health};
 use self::check::{Booked, Breach, Order, check};
 use self::report::Report;
 use self::town::Town;
-use self::trade::Market;
+use self::trade::Trade;
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
 use crate::wire::{Faults, GRAMMAR, Plan};
 use crate::{paths, stop};
 
 /// How long those at the tills may take when the storm is over: a till's own patience and a reader's start.
-const LAST_CUSTOMERS: Duration = Duration::from_secs(90);
+const LAST_PAYERS: Duration = Duration::from_secs(90);
 /// How long readers may take to end what has no outcome.
 const SETTLE: Duration = Duration::from_secs(30);
 /// How long the issuers' lists may lag behind their journals.
 const VIEWS_LAG: Duration = Duration::from_secs(10);
+/// How long the folder may resist being deleted.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(2);
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -80,45 +84,55 @@ pub(crate) struct StormArgs {
 
 pub(crate) async fn run(args: StormArgs, out: &Out) -> Result<(), Failure> {
     let stopped = stop::wished();
-    // Dropping the town, which Ctrl-C does too, ends all of its processes.
-    let report = tokio::select! {
-        report = storm(&args, out) => report?,
-        () = stopped => return Err(Failure::refused("stopped before there was a result")),
-    };
-    report.print(out);
-    if report.is_good() { Ok(()) } else { Err(Failure::told(Exit::Refused)) }
-}
-
-async fn storm(args: &StormArgs, out: &Out) -> Result<Report, Failure> {
     let temporary = tempfile::tempdir()
         .map_err(|error| Failure::usage("no temporary folder can be made").because(&error))?;
     let dir = match &args.dir {
         Some(dir) => std::path::absolute(dir).map_err(|it| paths::cannot("used", dir, &it))?,
         None => temporary.path().join("storm"),
     };
+    // Dropping the town, which Ctrl-C does too, ends all of its processes.
+    let report = tokio::select! {
+        report = storm(&args, &dir, out) => report,
+        () = stopped => Err(Failure::refused("stopped before there was a result")),
+    };
+    clear(temporary).await;
+    let report = report?;
+    report.print(out);
+    if report.is_good() { Ok(()) } else { Err(Failure::told(Exit::Refused)) }
+}
+
+/// Deletes the folder. Processes that were killed a moment ago may still have been writing into it.
+async fn clear(temporary: TempDir) {
+    let until = Instant::now() + CLEAR_PATIENCE;
+    while std::fs::remove_dir_all(temporary.path()).is_err() && Instant::now() < until {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn storm(args: &StormArgs, dir: &Path, out: &Out) -> Result<Report, Failure> {
     // Nobody looks at single faults here: they are counted.
     let (faults, _) = Faults::new(args.faults.clone());
-    let town = Town::build(args, &dir, &faults, out).await?;
-    let market = Arc::new(Market::open(town.phones.iter().cloned()));
+    let town = Town::build(args, dir, &faults, out).await?;
+    let trade = Arc::new(Trade::open(town.terminals.iter().cloned()));
     let began = Instant::now();
     faults.begin();
     let mut tills = JoinSet::new();
     for (number, agent) in town.agents.iter().enumerate() {
-        tills.spawn(trade::serve(Arc::clone(&market), Arc::clone(agent), number));
+        tills.spawn(trade::serve(Arc::clone(&trade), Arc::clone(agent), number));
     }
-    let worst = blow(args, &town, &market, &faults, out).await;
+    let worst = blow(args, &town, &trade, &faults, out).await;
 
     faults.heal();
-    market.close();
-    out.progress("the storm is over: serving the last customers");
-    let all_served = timeout(LAST_CUSTOMERS, async { while tills.join_next().await.is_some() {} });
+    trade.close();
+    out.progress("the storm is over: serving the last payers");
+    let all_served = timeout(LAST_PAYERS, async { while tills.join_next().await.is_some() {} });
     let tills_stuck = all_served.await.is_err();
     tills.shutdown().await;
     out.progress("waiting until nothing is without an outcome");
     let healed = Instant::now();
     let (unresolved, settled_after) = settle(&town.agents, healed).await;
-    ask_again(&town.agents, &market).await;
-    let (orders, booked, breaches) = compare(&town, &market).await?;
+    ask_again(&town.agents, &trade).await;
+    let (orders, booked, breaches) = compare(&town, &trade).await?;
 
     let kills_of_issuers = town.issuers().map(|it| it.kills()).sum();
     let kills_of_readers = town.agents.iter().map(|it| it.kept.kills()).sum();
@@ -135,24 +149,18 @@ async fn storm(args: &StormArgs, out: &Out) -> Result<Report, Failure> {
         settled_after,
         tills_stuck,
         oldest_ms: worst.oldest_ms,
-        longest_ms: market.longest_ms(),
-        repeats: market.repeats.load(std::sync::atomic::Ordering::Relaxed),
-        without_code: market.without_code.load(std::sync::atomic::Ordering::Relaxed),
+        longest_ms: trade.longest_ms(),
+        repeats: trade.repeats.load(Ordering::Relaxed),
+        without_code: trade.without_code.load(Ordering::Relaxed),
         kills_of_issuers,
         kills_of_readers,
         faults: faults.report(),
-        dir: args.dir.is_some().then_some(dir),
+        dir: args.dir.is_some().then(|| dir.to_owned()),
     })
 }
 
 /// Lets it blow for its time: kills, looks, tells how it goes. The worst health of any reader on the way.
-async fn blow(
-    args: &StormArgs,
-    town: &Town,
-    market: &Market,
-    faults: &Faults,
-    out: &Out,
-) -> Health {
+async fn blow(args: &StormArgs, town: &Town, trade: &Trade, faults: &Faults, out: &Out) -> Health {
     let until = Instant::now() + Duration::from_secs(args.seconds.into());
     let mut every = interval(Duration::from_secs(1));
     let mut worst = Health::default();
@@ -185,7 +193,7 @@ async fn blow(
             out.progress(format_args!(
                 "{:>4} s left, {} orders; {}",
                 (until - now).as_secs(),
-                market.count(),
+                trade.count(),
                 faults.report().line()
             ));
         }
@@ -209,12 +217,12 @@ async fn settle(agents: &[Arc<Agent>], since: Instant) -> (u64, Duration) {
 }
 
 /// Asks every agent once more about its orders: what it says now must agree with what it said, and with the books.
-async fn ask_again(agents: &[Arc<Agent>], market: &Market) {
-    for order in market.orders() {
+async fn ask_again(agents: &[Arc<Agent>], trade: &Trade) {
+    for order in trade.orders() {
         let till = order.id.split('-').nth(1).and_then(|it| it.parse::<usize>().ok());
         let Some(agent) = till.and_then(|it| agents.get(it)) else { continue };
         if let Some(said) = agent.order(&order.id).await {
-            market.said(&order.id, said);
+            trade.said(&order.id, said);
         }
     }
 }
@@ -222,10 +230,10 @@ async fn ask_again(agents: &[Arc<Agent>], market: &Market) {
 /// Compares until it agrees: the issuers' lists may lag for a moment.
 async fn compare(
     town: &Town,
-    market: &Market,
+    trade: &Trade,
 ) -> Result<(Vec<Order>, Vec<Booked>, Vec<Breach>), Failure> {
     let began = Instant::now();
-    let orders = market.orders();
+    let orders = trade.orders();
     loop {
         let booked = town.books().await?;
         let breaches = check(&orders, &booked);

@@ -31,7 +31,7 @@ pub(super) struct Report {
     pub(super) tills_stuck: bool,
     /// The longest time that an attempt was seen without an outcome.
     pub(super) oldest_ms: u64,
-    /// The longest time that a customer stood at a till.
+    /// The longest time that a payer stood at a till.
     pub(super) longest_ms: u64,
     pub(super) repeats: u64,
     pub(super) without_code: u64,
@@ -94,7 +94,7 @@ impl Report {
             self.kills_of_issuers, self.kills_of_readers, self.repeats
         ));
         out.say(format_args!(
-            "longest    {} ms without an outcome; {} ms at a till; {} phones showed no code",
+            "longest    {} ms without an outcome; {} ms at a till; {} terminals showed no code",
             self.oldest_ms, self.longest_ms, self.without_code
         ));
         out.say(format_args!(
@@ -123,7 +123,7 @@ impl Report {
             "longest_unknown_ms": self.oldest_ms,
             "longest_at_till_ms": self.longest_ms,
             "calls_repeated": self.repeats,
-            "phones_without_code": self.without_code,
+            "terminals_without_code": self.without_code,
             "kills": { "issuers": self.kills_of_issuers, "readers": self.kills_of_readers },
             "faults": self.faults.object(),
             "dir": self.dir,

@@ -1,4 +1,4 @@
-//! Everybody in the storm: a hub and issuers behind wires, a merchant with tills, payers with phones. All of it is made
+//! Everybody in the storm: a hub and issuers behind wires, a merchant with tills, payers with terminals. All of it is made
 //! while the network is well.
 
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ const PAGE: usize = 500;
 pub(super) struct Town {
     pub(super) network: LocalNetwork,
     pub(super) agents: Vec<Arc<Agent>>,
-    /// Folders of linked phones.
-    pub(super) phones: Vec<PathBuf>,
+    /// Folders of linked terminals.
+    pub(super) terminals: Vec<PathBuf>,
 }
 
 impl Town {
@@ -80,12 +80,12 @@ impl Town {
             .await?;
 
         out.progress(format_args!("linking {} terminals", args.terminals));
-        let phones = stream::iter(0..usize::from(args.terminals))
+        let terminals = stream::iter(0..usize::from(args.terminals))
             .map(|number| link(&network, number))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        Ok(Self { network, agents, phones })
+        Ok(Self { network, agents, terminals })
     }
 
     /// The issuers' processes.
@@ -167,9 +167,9 @@ async fn link(network: &LocalNetwork, number: usize) -> Result<PathBuf, Failure>
     let issuer = network.issuers.get(number % count);
     let issuer = issuer.ok_or_else(|| Failure::usage("a storm needs an issuer"))?;
     let invitation = issuer.invite(&format!("Payer {number}"), BUDGET_MINOR).await?;
-    let dir = network.dir.join(format!("phone-{number}"));
+    let dir = network.dir.join(format!("terminal-{number}"));
     let folder = terminal_folder::Folder::new(&dir);
-    link_up(&folder, InvitationLink::parse(&invitation)?, "Phone", |_| ()).await?;
+    link_up(&folder, InvitationLink::parse(&invitation)?, "Terminal", |_| ()).await?;
     Ok(dir)
 }
 

@@ -1,4 +1,4 @@
-//! What goes on in the storm: at each till one customer after the other, and now and then a power cut.
+//! What goes on in the storm: at each till one payer after the other, and now and then a power cut.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -18,27 +18,27 @@ use crate::terminal::folder::Folder;
 const AGAIN: Duration = Duration::from_millis(300);
 /// How long a till calls an agent that never answers.
 const GIVE_UP: Duration = Duration::from_secs(120);
-/// Pause when no customer is there, or one has no code.
+/// Pause when no payer is there, or one has no code.
 const IDLE: Duration = Duration::from_millis(100);
 
 /// What all tills share.
 #[derive(Debug)]
-pub(super) struct Market {
-    /// Phones that wait for their turn.
+pub(super) struct Trade {
+    /// Terminals that wait for their turn.
     queue: Mutex<VecDeque<PathBuf>>,
     orders: Mutex<BTreeMap<String, Order>>,
     is_over: AtomicBool,
     /// Calls to agents that broke off and were repeated.
     pub(super) repeats: AtomicU64,
-    /// Customers whose phone showed nothing.
+    /// Payers whose terminal showed nothing.
     pub(super) without_code: AtomicU64,
     longest_ms: AtomicU64,
 }
 
-impl Market {
-    pub(super) fn open(phones: impl IntoIterator<Item = PathBuf>) -> Self {
+impl Trade {
+    pub(super) fn open(terminals: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
-            queue: Mutex::new(phones.into_iter().collect()),
+            queue: Mutex::new(terminals.into_iter().collect()),
             orders: Mutex::default(),
             is_over: AtomicBool::new(false),
             repeats: AtomicU64::new(0),
@@ -47,7 +47,7 @@ impl Market {
         }
     }
 
-    /// No new customers; those at the tills are served.
+    /// No new payers; those at the tills are served.
     pub(super) fn close(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
@@ -62,7 +62,7 @@ impl Market {
         locked(&self.orders).len()
     }
 
-    /// The longest time that a customer stood at a till, in milliseconds.
+    /// The longest time that a payer stood at a till, in milliseconds.
     pub(super) fn longest_ms(&self) -> u64 {
         self.longest_ms.load(Ordering::Relaxed)
     }
@@ -83,50 +83,50 @@ fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves customers at one till until the market closes.
-pub(super) async fn serve(market: Arc<Market>, agent: Arc<Agent>, till: usize) {
+/// Serves payers at one till until trade closes.
+pub(super) async fn serve(trade: Arc<Trade>, agent: Arc<Agent>, till: usize) {
     let mut number = 0_u64;
-    while !market.is_over() {
-        let Some(phone) = locked(&market.queue).pop_front() else {
+    while !trade.is_over() {
+        let Some(terminal) = locked(&trade.queue).pop_front() else {
             sleep(IDLE).await;
             continue;
         };
         number += 1;
         let order = format!("storm-{till}-{number}");
-        if sale(&market, &agent, &phone, &order, 100 + number % 900).await.is_err() {
-            market.without_code.fetch_add(1, Ordering::Relaxed);
+        if sale(&trade, &agent, &terminal, &order, 100 + number % 900).await.is_err() {
+            trade.without_code.fetch_add(1, Ordering::Relaxed);
             sleep(IDLE).await;
         }
-        locked(&market.queue).push_back(phone);
+        locked(&trade.queue).push_back(terminal);
     }
 }
 
 async fn sale(
-    market: &Market,
+    trade: &Trade,
     agent: &Agent,
-    phone: &std::path::Path,
+    terminal: &std::path::Path,
     order: &str,
     amount_minor: u64,
 ) -> Result<(), Failure> {
     // The app is opened at the till and closed after it, as payers do.
-    let mut payer = Payer::open(Folder::new(phone)).await?;
+    let mut payer = Payer::open(Folder::new(terminal)).await?;
     let code = payer.code().await?;
     let new = Order { id: order.to_owned(), amount_minor, said: Vec::new() };
-    locked(&market.orders).insert(order.to_owned(), new);
+    locked(&trade.orders).insert(order.to_owned(), new);
     let began = Instant::now();
     let asked = async {
         while began.elapsed() < GIVE_UP {
             if let Some(said) = agent.pay(order, amount_minor, &code).await {
-                market.said(order, said);
+                trade.said(order, said);
                 return;
             }
             // It was killed, or is starting: the same order again, never another.
-            market.repeats.fetch_add(1, Ordering::Relaxed);
+            trade.repeats.fetch_add(1, Ordering::Relaxed);
             sleep(AGAIN).await;
         }
     };
     payer.during(asked).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    market.longest_ms.fetch_max(took, Ordering::Relaxed);
+    trade.longest_ms.fetch_max(took, Ordering::Relaxed);
     Ok(())
 }

@@ -146,7 +146,7 @@ impl Network {
         let issuer_peer = peer(issuer_url, "aoba/issuer.card.json");
         let net =
             Self { hub, issuer, hub_peer, issuer_peer, http: http_client(None).unwrap(), dir };
-        net.pair("till");
+        net.pair("till", &[]);
         net
     }
 
@@ -163,9 +163,10 @@ impl Network {
     }
 
     /// Pairs a till by `merchant pair` in one process and `reader pair` in another.
-    fn pair(&self, folder: &str) {
+    pub(crate) fn pair(&self, folder: &str, rights: &[&str]) {
         let mut merchant = Command::new(env!("CARGO_BIN_EXE_warifu"))
             .args(["--json", "merchant", "pair", "--dir", "bakery", "--reader", folder])
+            .args(rights.iter().flat_map(|right| ["--right", right]))
             .current_dir(self.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -191,9 +192,14 @@ impl Network {
 
     /// The till's key, for calls from inside of the test.
     pub(crate) fn till(&self) -> Till {
+        self.till_in("till")
+    }
+
+    /// The same of another paired folder.
+    pub(crate) fn till_in(&self, folder: &str) -> Till {
         let file = |it: &PathBuf| it.extension().is_some_and(|it| it == "key");
         let mut files =
-            std::fs::read_dir(self.path().join("till")).unwrap().map(|it| it.unwrap().path());
+            std::fs::read_dir(self.path().join(folder)).unwrap().map(|it| it.unwrap().path());
         let key = keyfile::read(files.find(file).unwrap()).unwrap();
         Till {
             client: Client::new(Arc::new(key), self.http.clone()),

@@ -13,6 +13,7 @@ mod demo;
 mod documents;
 mod harness;
 mod independent;
+mod life;
 mod offline;
 mod pictures;
 mod wrong;

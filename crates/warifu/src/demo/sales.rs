@@ -1,5 +1,5 @@
-//! The demo's shop on a bad network: a payment every second, and a line for each that tells what the network did to
-//! it and how it ended all the same.
+//! The demo's till on a bad network: a payment every second, and a line for each that tells what the network did to it
+//! and how it ended all the same.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,13 +18,12 @@ use crate::fail::Failure;
 use crate::out::Out;
 use crate::payer::Payer;
 use crate::reader::{self, Till, Wish};
-use crate::stop;
 use crate::terminal::{folder as terminal_folder, link_up};
 use crate::wire::{Fault, Faults, Injected};
 
-/// A new customer so often, when the one before is done.
+/// A new sale so often, when the one before is done.
 const PACE: Duration = Duration::from_secs(1);
-/// Customers of each issuer, who take turns: a phone may show a new code every two seconds.
+/// Payers of each issuer, who take turns: a terminal may show a new code every two seconds.
 const PAYERS_EACH: usize = 2;
 /// What they have to spend.
 const BUDGET_MINOR: u64 = 10_000_000;
@@ -33,8 +32,8 @@ const DEADLINE_MS: u64 = 4 * DEADLINE_MIN_MS;
 /// Pause before a till asks again after something went wrong on its own side.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The shop on this network.
-pub(super) struct Shop<'a> {
+/// The sales at the demo's till.
+pub(super) struct Sales<'a> {
     payers: Vec<Payer>,
     till: Till,
     faults: Arc<Faults>,
@@ -51,8 +50,8 @@ struct Tally {
     longest: Duration,
 }
 
-impl<'a> Shop<'a> {
-    /// Links the customers' phones. The network is still well.
+impl<'a> Sales<'a> {
+    /// Links the payers' terminals. The network is still well.
     pub(super) async fn open(
         network: &DemoNetwork,
         faults: Arc<Faults>,
@@ -62,10 +61,10 @@ impl<'a> Shop<'a> {
         let mut payers = Vec::new();
         for number in 0..PAYERS_EACH {
             for issuer in &network.local.issuers {
-                let invitation = issuer.invite("Customer", BUDGET_MINOR).await?;
-                let name = format!("customer-{}-{number}", issuer.card.prefix);
+                let invitation = issuer.invite("Payer", BUDGET_MINOR).await?;
+                let name = format!("payer-{}-{number}", issuer.card.prefix);
                 let folder = terminal_folder::Folder::new(&network.local.dir.join(name));
-                link_up(&folder, InvitationLink::parse(&invitation)?, "Phone", |_| ()).await?;
+                link_up(&folder, InvitationLink::parse(&invitation)?, "Terminal", |_| ()).await?;
                 payers.push(Payer::open(folder).await?);
             }
         }
@@ -73,10 +72,9 @@ impl<'a> Shop<'a> {
         Ok(Self { payers, till, faults, told, tally: Tally::default(), out })
     }
 
-    /// Sells until so many payments are made, or Ctrl-C; then lets the network heal.
-    pub(super) async fn sell(mut self, most: Option<u32>) -> Result<(), Failure> {
+    /// Sells until so many payments are made or somebody wishes to stop; then lets the network heal.
+    pub(super) async fn make(mut self, most: Option<u32>, stopped: impl Future<Output = ()>) {
         self.faults.begin();
-        let stopped = stop::wished();
         tokio::pin!(stopped);
         let mut every = tokio::time::interval(PACE);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -92,7 +90,6 @@ impl<'a> Shop<'a> {
         }
         self.faults.heal();
         self.tell_all();
-        Ok(())
     }
 
     async fn sale(&mut self) {
@@ -210,7 +207,7 @@ async fn paid(
     let wish = Wish {
         amount: "120".to_owned(),
         currency: None,
-        order_id: Some(format!("shop-{number}")),
+        order_id: Some(format!("sale-{number}")),
         description: None,
         request_id: None,
         deadline_ms: DEADLINE_MS,
