@@ -145,6 +145,9 @@ async fn a_sale_is_taken_back_or_refunded() {
     assert_eq!(result(&agent.post("/pay", &sale("C-1", CODE, 1000)).await), "approved");
     let part =
         json!({"order_id": "C-1", "refund_id": "R-1", "amount": {"minor": 300, "currency": "JPY"}});
+    let mut too_much = part.clone();
+    too_much["amount"]["minor"] = json!(1001);
+    assert_eq!(agent.post("/refund", &too_much).await.1["error"], "amount_too_large");
     rig.issuer.set(Mood::LoseOne);
     let (status, refund) = agent.post("/refund", &part).await;
     assert_eq!((status, &refund["refunded"]), (200, &json!(true)), "{refund}");
