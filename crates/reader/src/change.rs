@@ -113,6 +113,11 @@ impl Change {
         self.standing == Settled::Open
     }
 
+    /// Whether the issuer refused it: nothing was done and its id is not bound, so it may be tried again.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.standing, Settled::Refused { .. })
+    }
+
     fn call(&self) -> Call {
         let request_id = self.request_id.clone();
         match &self.deed {

@@ -9,7 +9,7 @@
 //! | [`AWAITING_MAX_MS`] | 90 s | longest wait for the payer, whatever the issuer says |
 //! | [`LAST_ASK_MS`] | 1 s | the one question after the deadline |
 //! | [`REVERSAL_GRACE_MS`] | 3 s | from the deadline to the last word, the question in it |
-//! | [`RESUME_MS`] | 5 s | one try to end a payment that nobody waits for |
+//! | [`RESUME_MS`] | 5 s | one try to end a payment that nobody waits for, or to have a refund answered |
 //! | [`BACKOFF_MIN_MS`], [`BACKOFF_MAX_MS`] | 1 s, doubled to 60 s | between two such tries |
 //!
 //! So a till has its answer at its deadline + [`REVERSAL_GRACE_MS`] at the latest; when the payer was asked, at the end
@@ -31,7 +31,7 @@ pub const AWAITING_MAX_MS: u64 = 90_000;
 pub const LAST_ASK_MS: u64 = 1_000;
 /// From the deadline to the last word: for the last question and the reversal.
 pub const REVERSAL_GRACE_MS: u64 = 3_000;
-/// How long one try takes to end a record that nobody waits for.
+/// How long one try takes to end a record that nobody waits for, or to have a change answered.
 pub const RESUME_MS: u64 = 5_000;
 /// First pause between two such tries.
 pub const BACKOFF_MIN_MS: u64 = 1_000;
@@ -54,5 +54,28 @@ mod tests {
             [0, 1, 5, 6, 63, 64, u32::MAX].map(backoff_ms),
             [1_000, 2_000, 32_000, 60_000, 60_000, 60_000, 60_000]
         );
+    }
+
+    #[test]
+    fn till_makers_read_the_same_table() {
+        let theirs = include_str!("../../../docs/reader.md");
+        let ours = include_str!("timing.rs").lines().filter_map(|it| it.strip_prefix("//! | "));
+        let mut rows = 0;
+        for row in ours {
+            let row = format!("| {}", row.replace("[`", "`").replace("`]", "`"));
+            assert!(theirs.contains(&row), "docs/reader.md has not: {row}");
+            rows += 1;
+        }
+        assert_eq!(rows, 11);
+        for (name, ms) in [
+            ("CALL_MAX_MS", CALL_MAX_MS),
+            ("AWAITING_GRACE_MS", AWAITING_GRACE_MS),
+            ("AWAITING_MAX_MS", AWAITING_MAX_MS),
+            ("LAST_ASK_MS", LAST_ASK_MS),
+            ("REVERSAL_GRACE_MS", REVERSAL_GRACE_MS),
+            ("RESUME_MS", RESUME_MS),
+        ] {
+            assert!(theirs.contains(&format!("| `{name}` | {} s |", ms / 1000)), "{name}");
+        }
     }
 }

@@ -146,9 +146,15 @@ impl Till {
             .ok_or(ChangeFault::NotPaid)?;
         let settled = match self.journal.begin_change(&new)? {
             BegunChange::New => self.settle(new, Trial::First).await?,
-            BegunChange::Known(known) if known.deed != new.deed || known.attempt != new.attempt => {
+            BegunChange::Known(known) if known.attempt != new.attempt => {
                 return Err(ChangeFault::Other);
             }
+            // What was refused bound nothing: it may be tried again, also with another amount.
+            BegunChange::Known(known) if known.is_refused() => {
+                let again = Change { request_id: known.request_id, ..new };
+                self.settle(again, Trial::First).await?
+            }
+            BegunChange::Known(known) if known.deed != new.deed => return Err(ChangeFault::Other),
             BegunChange::Known(known) if known.is_open() => {
                 self.settle(*known, Trial::Again).await?
             }

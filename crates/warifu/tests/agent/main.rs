@@ -145,6 +145,9 @@ async fn a_sale_is_taken_back_or_refunded() {
     assert_eq!(result(&agent.post("/pay", &sale("C-1", CODE, 1000)).await), "approved");
     let part =
         json!({"order_id": "C-1", "refund_id": "R-1", "amount": {"minor": 300, "currency": "JPY"}});
+    let mut too_much = part.clone();
+    too_much["amount"]["minor"] = json!(1001);
+    assert_eq!(agent.post("/refund", &too_much).await.1["error"], "amount_too_large");
     rig.issuer.set(Mood::LoseOne);
     let (status, refund) = agent.post("/refund", &part).await;
     assert_eq!((status, &refund["refunded"]), (200, &json!(true)), "{refund}");
@@ -300,6 +303,23 @@ async fn the_commands_end_what_they_begin() {
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("nothing is paid"), "{stdout}");
     assert_eq!(rig.issuer.effects(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_that_moves_is_found_in_the_middle_of_a_payment() {
+    let mut rig = Rig::start().await;
+    rig.issuer.set(Mood::Silent);
+    let agent = rig.agent();
+    let paying = tokio::spawn(async move {
+        let mut body = sale("G-1", CODE, 900);
+        body["deadline_ms"] = json!(20_000);
+        agent.post("/pay", &body).await
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let old = rig.move_issuer().await;
+    let paid = paying.await.unwrap();
+    assert_eq!((result(&paid), &paid.1["attempts"]), ("approved", &json!(1)));
+    assert_eq!((old.payments(), rig.issuer.payments()), (0, 1));
 }
 
 /// The examples pay, are declined, and repeat safely, as `docs/reader.md` says.

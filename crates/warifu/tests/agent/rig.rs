@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use warifu_proto::key::PublicKey;
 use warifu_server::client::http_client;
 use warifu_server::keyfile;
 
@@ -53,6 +54,7 @@ pub(crate) struct Rig {
     agent: Option<Process>,
     _hub: Process,
     url: String,
+    reader: PublicKey,
     pub(crate) issuer: Arc<Issuer>,
     dir: TempDir,
 }
@@ -90,10 +92,25 @@ impl Rig {
         let key = files.into_iter().find(|it| it.extension().is_some_and(|it| it == "key"));
         let reader = keyfile::read(key.unwrap()).unwrap().public().clone();
         let own = keyfile::read(at.join("aoba/issuer.key")).unwrap();
-        let issuer = Issuer::serve(&issuer, own, reader).await;
-        let mut rig = Self { agent: None, _hub: serving, url: String::new(), issuer, dir };
+        let issuer = Issuer::serve(&issuer, own, reader.clone()).await;
+        let mut rig = Self { agent: None, _hub: serving, url: String::new(), reader, issuer, dir };
         rig.restart_agent().await;
         rig
+    }
+
+    /// The issuer moves: another address, another key, signed by the registrar. What it has at the old one stays there.
+    pub(crate) async fn move_issuer(&mut self) -> Arc<Issuer> {
+        let at = self.path().to_owned();
+        let address = free();
+        let key = warifu_server::chance::key();
+        let card = at.join("aoba/issuer.card.json");
+        let mut new: Value = serde_json::from_slice(&std::fs::read(&card).unwrap()).unwrap();
+        new["key"] = serde_json::to_value(key.public()).unwrap();
+        new["endpoints"][0]["url"] = Value::from(format!("http://{address}"));
+        std::fs::write(&card, new.to_string()).unwrap();
+        let issuer = Issuer::serve(&address, key, self.reader.clone()).await;
+        good(&at, "registrar add issuer aoba/issuer.card.json");
+        std::mem::replace(&mut self.issuer, issuer)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -9,6 +9,7 @@ use warifu_reader::change::{Change, Trial};
 use warifu_reader::timing::{RESUME_MS, backoff_ms};
 
 use super::agent::{Agent, count};
+use super::later::count_change;
 
 impl Agent {
     /// Goes on with an attempt until it has ended.
@@ -61,7 +62,10 @@ impl Agent {
             let (id, mut change, mut tries) = (change.request_id.clone(), change, 0_u32);
             loop {
                 match agent.till.settle(change.clone(), Trial::Again).await {
-                    Ok(settled) if !settled.is_open() => break,
+                    Ok(settled) if !settled.is_open() => {
+                        count_change(&settled);
+                        break;
+                    }
                     Ok(settled) => change = settled,
                     Err(failure) => {
                         tracing::warn!(request_id = %id, error = %failure, "a refund can't be repeated yet");

@@ -12,6 +12,7 @@ use super::errors::{Answer, Fault};
 use super::wire::{self, CaptureBody, RefundBody, ReleaseBody};
 use crate::fail::Failure;
 use crate::reader::later::{refund_name, rest};
+use crate::reader::say;
 
 impl Agent {
     /// Gives back part or all of an order.
@@ -22,7 +23,7 @@ impl Agent {
         let known = self.till.journal.find_change(&name)?;
         let deed = match (body.amount, known) {
             // The till repeats one of "all that is left", which was worked out then.
-            (None, Some(known)) => known.deed,
+            (None, Some(known)) if !known.is_refused() => known.deed,
             (amount, _) => {
                 let amount = amount.or_else(|| rest(&payment)).ok_or_else(nothing_left)?;
                 Deed::Refund { amount, reason: body.reason }
@@ -60,6 +61,7 @@ impl Agent {
         let agent = Arc::clone(self);
         let made = tokio::spawn(async move {
             let change = agent.till.change(&record, name, deed).await?;
+            count_change(&change);
             if change.is_open() {
                 agent.keep_change(change.clone());
             }
@@ -83,6 +85,13 @@ impl Agent {
             _ => Err(Fault::not_paid()),
         }
     }
+}
+
+/// Counts a change by how it ended.
+pub(super) fn count_change(change: &Change) {
+    let (what, outcome) = (say::deed(&change.deed), say::settled(&change.standing));
+    metrics::counter!("warifu_reader_changes_total", "what" => what, "outcome" => outcome)
+        .increment(1);
 }
 
 fn nothing_left() -> Fault {
