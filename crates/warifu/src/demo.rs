@@ -72,6 +72,14 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => return Err(Failure::usage("there is no folder")),
     };
+    let done = demo(&args, &dir, began, out).await;
+    if let Some(temporary) = temporary {
+        paths::clear(temporary).await;
+    }
+    done
+}
+
+async fn demo(args: &DemoArgs, dir: &Path, began: Instant, out: &Out) -> Result<(), Failure> {
     out.progress("starting a hub, two issuers, a merchant …");
     let faults = args.faults.clone().map(Faults::new);
     // With processes to end, a signal may no longer end just this one.
@@ -80,11 +88,11 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
         Some((faults, _)) => How::BehindWires(Arc::clone(faults)),
         None => How::Here,
     };
-    let network = DemoNetwork::start(&dir, &how, out).await?;
+    let network = DemoNetwork::start(dir, &how, out).await?;
     let first = network.first_payment().await?;
     let ready_ms = parts::ms(began.elapsed());
     out.object(&object(&network, &first, ready_ms));
-    tell(&network, &first, &dir, ready_ms, out);
+    tell(&network, &first, dir, ready_ms, out);
     match faults.zip(stopped) {
         Some(((faults, told), stopped)) => {
             let sales = Sales::open(&network, faults, told, out).await?;
@@ -93,7 +101,7 @@ pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
         }
         None if args.once => {}
         None => {
-            tell_what_to_try(&network, &dir, out);
+            tell_what_to_try(&network, dir, out);
             stop::wished().await;
             out.say("stopping");
         }

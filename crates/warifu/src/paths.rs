@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 
 use crate::fail::Failure;
 
@@ -111,6 +113,17 @@ pub(crate) fn no_faults(config: &Path, faults: &[String]) -> Result<(), Failure>
 /// The day of an instant, for people.
 pub(crate) fn day(at: warifu_proto::time::Timestamp) -> String {
     at.to_string().chars().take(10).collect()
+}
+
+/// How long a folder may resist being deleted.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Deletes a temporary folder. Processes that were killed a moment ago may still have been writing into it.
+pub(crate) async fn clear(temporary: TempDir) {
+    let until = Instant::now() + CLEAR_PATIENCE;
+    while fs::remove_dir_all(temporary.path()).is_err() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
@@ -36,8 +35,6 @@ const LAST_PAYERS: Duration = Duration::from_secs(90);
 const SETTLE: Duration = Duration::from_secs(30);
 /// How long the issuers' lists may lag behind their journals.
 const VIEWS_LAG: Duration = Duration::from_secs(10);
-/// How long the folder may resist being deleted.
-const CLEAR_PATIENCE: Duration = Duration::from_secs(2);
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -95,18 +92,10 @@ pub(crate) async fn run(args: StormArgs, out: &Out) -> Result<(), Failure> {
         report = storm(&args, &dir, out) => report,
         () = stopped => Err(Failure::refused("stopped before there was a result")),
     };
-    clear(temporary).await;
+    paths::clear(temporary).await;
     let report = report?;
     report.print(out);
     if report.is_good() { Ok(()) } else { Err(Failure::told(Exit::Refused)) }
-}
-
-/// Deletes the folder. Processes that were killed a moment ago may still have been writing into it.
-async fn clear(temporary: TempDir) {
-    let until = Instant::now() + CLEAR_PATIENCE;
-    while std::fs::remove_dir_all(temporary.path()).is_err() && Instant::now() < until {
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn storm(args: &StormArgs, dir: &Path, out: &Out) -> Result<Report, Failure> {

@@ -162,14 +162,17 @@ fn check_order(order: &Order, money: &[&Booked]) -> Option<Breach> {
     }
 }
 
-/// An outcome that was told is never told otherwise; a later attempt may end otherwise.
+/// An outcome that was told is never told otherwise. A later attempt may end otherwise, but not after one that paid.
 fn unsaid(order: &Order) -> Option<Breach> {
-    let pairs = order.said.iter().zip(order.said.iter().skip(1));
-    let (before, after) = pairs.into_iter().find(|(before, after)| {
-        before.is_paid && !after.is_paid
-            || before.request_id.is_some()
-                && before.request_id == after.request_id
-                && before.is_paid != after.is_paid
+    let is_later_attempt = |before: &Said, after: &Said| {
+        let ids = before.request_id.as_ref().zip(after.request_id.as_ref());
+        ids.is_some_and(|(before, after)| before != after)
+    };
+    let mut pairs = order.said.iter().zip(order.said.iter().skip(1));
+    let (before, after) = pairs.find(|(before, after)| match (before.is_paid, after.is_paid) {
+        (true, false) => true,
+        (false, true) => !is_later_attempt(before, after),
+        (true, true) | (false, false) => false,
     })?;
     Some(Breach::Unsaid {
         order: order.id.clone(),
@@ -252,6 +255,13 @@ mod tests {
         let orders = [order("1", &[said("reversed", "a"), said("approved", "a")])];
         let unsaid = "1: the till was told reversed and then approved of one attempt";
         finds(&orders, &[booked("a", "approved")], &[unsaid]);
+        let nameless = Said { request_id: None, ..said("approved", "") };
+        let orders = [order("1", &[said("reversed", "a"), nameless])];
+        finds(
+            &orders,
+            &[Booked { order_id: Some("1".to_owned()), ..booked("b", "approved") }],
+            &[unsaid],
+        );
     }
 
     #[test]
