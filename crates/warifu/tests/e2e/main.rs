@@ -6,6 +6,7 @@
     reason = "tests: they fail by panicking, and tell a story"
 )]
 
+mod agent;
 mod ask;
 mod confirm;
 mod crash;
@@ -16,4 +17,5 @@ mod independent;
 mod life;
 mod offline;
 mod pictures;
+mod storm;
 mod wrong;
