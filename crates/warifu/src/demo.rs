@@ -55,7 +55,9 @@ pub(crate) struct DemoArgs {
 
 pub(crate) async fn run(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     let began = Instant::now();
-    if !args.once {
+    // On a bad network the log repeats what each line tells, unless somebody asks for it.
+    let is_asked_for = std::env::var_os("RUST_LOG").is_some();
+    if !args.once && (args.faults.is_none() || is_asked_for) {
         warifu_server::telemetry::init_logs(out::log_format());
     }
     let temporary =

@@ -125,6 +125,7 @@ async fn storm(args: &StormArgs, dir: &Path, out: &Out) -> Result<Report, Failur
 
     let kills_of_issuers = town.issuers().map(|it| it.kills()).sum();
     let kills_of_readers = town.agents.iter().map(|it| it.kept.kills()).sum();
+    let kills_of_hub = town.network.hub.kept().map_or(0, |it| it.kills());
     out.progress("recomputing every journal");
     let unverified = town.end_and_verify().await?;
     Ok(Report {
@@ -137,12 +138,13 @@ async fn storm(args: &StormArgs, dir: &Path, out: &Out) -> Result<Report, Failur
         unresolved,
         settled_after,
         tills_stuck,
-        oldest_ms: worst.oldest_ms,
+        oldest_s: worst.oldest_s,
         longest_ms: trade.longest_ms(),
         repeats: trade.repeats.load(Ordering::Relaxed),
         without_code: trade.without_code.load(Ordering::Relaxed),
         kills_of_issuers,
         kills_of_readers,
+        kills_of_hub,
         faults: faults.report(),
         dir: args.dir.is_some().then(|| dir.to_owned()),
     })
@@ -175,7 +177,7 @@ async fn blow(args: &StormArgs, town: &Town, trade: &Trade, faults: &Faults, out
         }
         for agent in &town.agents {
             let health = agent.health().await.unwrap_or_default();
-            worst.oldest_ms = worst.oldest_ms.max(health.oldest_ms);
+            worst.oldest_s = worst.oldest_s.max(health.oldest_s);
             worst.unresolved = worst.unresolved.max(health.unresolved);
         }
         if second % 10 == 0 {

@@ -30,7 +30,7 @@ pub(super) struct Health {
     /// Attempts that have no outcome yet.
     pub(super) unresolved: u64,
     /// For how long the oldest of them has had none.
-    pub(super) oldest_ms: u64,
+    pub(super) oldest_s: u64,
 }
 
 impl Agent {
@@ -79,7 +79,7 @@ impl Agent {
         let number = |name: &str| health.get(name).and_then(Value::as_u64);
         Some(Health {
             unresolved: number("unresolved")?,
-            oldest_ms: number("oldest_unresolved_ms").unwrap_or_default(),
+            oldest_s: number("oldest_unresolved_s").unwrap_or_default(),
         })
     }
 

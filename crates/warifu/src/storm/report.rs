@@ -29,14 +29,15 @@ pub(super) struct Report {
     pub(super) settled_after: Duration,
     /// Whether a till was never served.
     pub(super) tills_stuck: bool,
-    /// The longest time that an attempt was seen without an outcome.
-    pub(super) oldest_ms: u64,
+    /// The longest time that an attempt was seen without an outcome, in whole seconds.
+    pub(super) oldest_s: u64,
     /// The longest time that a payer stood at a till.
     pub(super) longest_ms: u64,
     pub(super) repeats: u64,
     pub(super) without_code: u64,
     pub(super) kills_of_issuers: u64,
     pub(super) kills_of_readers: u64,
+    pub(super) kills_of_hub: u64,
     pub(super) faults: wire::Report,
     /// Where the files are, when they are kept.
     pub(super) dir: Option<PathBuf>,
@@ -90,12 +91,12 @@ impl Report {
         out.say(format_args!("booked     {} payments at the issuers", self.booked.len()));
         out.say(format_args!("faults     {} (seed {})", self.faults.line(), self.seed));
         out.say(format_args!(
-            "kills      {} of issuers, {} of readers; tills repeated {} calls",
-            self.kills_of_issuers, self.kills_of_readers, self.repeats
+            "kills      {} of issuers, {} of readers, {} of the hub; tills repeated {} calls",
+            self.kills_of_issuers, self.kills_of_readers, self.kills_of_hub, self.repeats
         ));
         out.say(format_args!(
-            "longest    {} ms without an outcome; {} ms at a till; {} terminals showed no code",
-            self.oldest_ms, self.longest_ms, self.without_code
+            "longest    {} s without an outcome; {} ms at a till; {} terminals showed no code",
+            self.oldest_s, self.longest_ms, self.without_code
         ));
         out.say(format_args!(
             "after it   nothing was without an outcome {} ms after the network healed",
@@ -120,11 +121,11 @@ impl Report {
             "booked": self.booked.len(),
             "unresolved": self.unresolved,
             "settled_after_ms": u64::try_from(self.settled_after.as_millis()).unwrap_or(u64::MAX),
-            "longest_unknown_ms": self.oldest_ms,
+            "longest_unknown_s": self.oldest_s,
             "longest_at_till_ms": self.longest_ms,
             "calls_repeated": self.repeats,
             "terminals_without_code": self.without_code,
-            "kills": { "issuers": self.kills_of_issuers, "readers": self.kills_of_readers },
+            "kills": { "issuers": self.kills_of_issuers, "readers": self.kills_of_readers, "hub": self.kills_of_hub },
             "faults": self.faults.object(),
             "dir": self.dir,
         })
