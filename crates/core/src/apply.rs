@@ -12,7 +12,7 @@ mod standing;
 
 pub(crate) use life::{legs_of, moved_minor};
 
-use warifu_proto::id::MerchantId;
+use warifu_proto::id::{AccountId, CredentialId, MerchantId};
 use warifu_proto::link::LinkKeys;
 use warifu_proto::message::AccountKind;
 use warifu_proto::request_id::RequestId;
@@ -87,14 +87,13 @@ impl Partition {
     }
 
     fn open_account(&mut self, it: &AccountOpened, undo: &mut UndoLog) -> Fit {
-        if self.account_numbers.contains_key(&it.account) {
+        if self.account_by_id(it.account).is_some() {
             return Err("the account exists");
         }
         if it.floor_minor > 0 || (it.floor_minor != 0 && it.kind == AccountKind::Prepaid) {
             return Err("a floor that its kind can't have");
         }
         let number = u32::try_from(self.accounts.len()).map_err(|_| "too many accounts")?;
-        self.account_numbers.insert(it.account, number);
         self.accounts.push(Account {
             id: it.account,
             kind: it.kind,
@@ -105,6 +104,8 @@ impl Partition {
             standing: AccountStanding::Active,
             day: Day::default(),
         });
+        let id_of = |it| account_id(&self.accounts, it);
+        self.account_numbers.insert(number, &it.account, id_of);
         undo.keep(Old::AccountOpened);
         self.remember(OPERATOR, &it.request, it.digest, Answered::Operator, undo)
     }
@@ -141,7 +142,7 @@ impl Partition {
     }
 
     fn link(&mut self, it: &Linked, vault: &Vault, undo: &mut UndoLog) -> Fit {
-        if self.credential_numbers.contains_key(&it.credential) {
+        if self.credential_by_id(it.credential).is_some() {
             return Err("the credential exists");
         }
         let number = u32::try_from(self.credentials.len()).map_err(|_| "too many credentials")?;
@@ -163,7 +164,8 @@ impl Partition {
             keys: LinkKeys::from_bytes(&keys),
             usage: Usage::new(),
         });
-        self.credential_numbers.insert(it.credential, number);
+        let id_of = |it| credential_id(&self.credentials, it);
+        self.credential_numbers.insert(number, &it.credential, id_of);
         undo.keep(Old::CredentialLinked);
         Ok(())
     }
@@ -210,4 +212,12 @@ impl Partition {
         credential.usage = usage;
         Ok(())
     }
+}
+
+fn account_id(accounts: &[Account], number: u32) -> Option<AccountId> {
+    accounts.get(usize::try_from(number).ok()?).map(|it| it.id)
+}
+
+fn credential_id(credentials: &[Credential], number: u32) -> Option<CredentialId> {
+    credentials.get(usize::try_from(number).ok()?).map(|it| it.id)
 }

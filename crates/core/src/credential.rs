@@ -65,7 +65,9 @@ pub struct Usage {
     pub withdrawn_at: Timestamp,
     /// Number of the last notice.
     pub notice_number: u64,
-    codes: [CodeRef; CODES_MAX],
+    // Two arrays, because one of pairs would have gaps.
+    code_slots: [u16; CODES_MAX],
+    code_sequences: [u32; CODES_MAX],
     codes_count: u8,
 }
 
@@ -90,15 +92,23 @@ impl Usage {
             withdrawn_sequence: 0,
             withdrawn_at: Timestamp::from_ms(0),
             notice_number: 0,
-            codes: [CodeRef::default(); CODES_MAX],
+            code_slots: [0; CODES_MAX],
+            code_sequences: [0; CODES_MAX],
             codes_count: 0,
         }
     }
 
     /// Every code that may still be payable, and those that arrived less than 5 s before the last one did, in order of
     /// their arrival.
-    pub fn codes(&self) -> &[CodeRef] {
-        self.codes.get(..usize::from(self.codes_count)).unwrap_or_default()
+    pub fn codes(&self) -> impl DoubleEndedIterator<Item = CodeRef> {
+        let all = self.code_slots.iter().zip(&self.code_sequences);
+        all.take(usize::from(self.codes_count))
+            .map(|(slot, sequence)| CodeRef { slot: *slot, code_sequence: *sequence })
+    }
+
+    /// How many there are.
+    pub fn codes_count(&self) -> usize {
+        usize::from(self.codes_count)
     }
 
     /// Payments without a question on a day.
@@ -113,18 +123,21 @@ impl Usage {
 
     /// Adds a code; the caller made room for it.
     pub(crate) fn add_code(&mut self, code: CodeRef) {
-        if let Some(place) = self.codes.get_mut(usize::from(self.codes_count)) {
-            *place = code;
+        let at = usize::from(self.codes_count);
+        let place = self.code_slots.get_mut(at).zip(self.code_sequences.get_mut(at));
+        if let Some((slot, sequence)) = place {
+            (*slot, *sequence) = (code.slot, code.code_sequence);
             self.codes_count = self.codes_count.saturating_add(1);
         }
     }
 
     pub(crate) fn retain_codes(&mut self, mut stays: impl FnMut(CodeRef) -> bool) {
         let before = *self;
-        (self.codes, self.codes_count) = ([CodeRef::default(); CODES_MAX], 0);
+        (self.code_slots, self.code_sequences) = ([0; CODES_MAX], [0; CODES_MAX]);
+        self.codes_count = 0;
         for code in before.codes() {
-            if stays(*code) {
-                self.add_code(*code);
+            if stays(code) {
+                self.add_code(code);
             }
         }
     }
@@ -176,7 +189,7 @@ impl Credential {
         to.u32(self.usage.withdrawn_sequence);
         to.time(self.usage.withdrawn_at);
         to.u64(self.usage.notice_number);
-        to.count(self.usage.codes().len());
+        to.count(self.usage.codes_count());
         for code in self.usage.codes() {
             to.u16(code.slot);
             to.u32(code.code_sequence);

@@ -17,6 +17,7 @@
 
 pub mod account;
 mod apply;
+mod by_id;
 pub mod code_book;
 pub mod credential;
 pub mod decide;

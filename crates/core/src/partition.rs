@@ -10,6 +10,7 @@ use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use crate::account::Account;
+use crate::by_id::ById;
 use crate::code_book::{BookedCode, CodeBook};
 use crate::credential::{Credential, Invitation};
 use crate::entry::Digest;
@@ -66,9 +67,9 @@ pub struct Partition {
     pub(crate) time: Timestamp,
     pub(crate) business_day: u32,
     pub(crate) accounts: Vec<Account>,
-    pub(crate) account_numbers: BTreeMap<AccountId, u32>,
+    pub(crate) account_numbers: ById,
     pub(crate) credentials: Vec<Credential>,
-    pub(crate) credential_numbers: BTreeMap<CredentialId, u32>,
+    pub(crate) credential_numbers: ById,
     pub(crate) invitations: BTreeMap<InvitationId, Invitation>,
     pub(crate) codes: CodeBook,
     /// By merchant and currency number, in minor units. They have no floor.
@@ -93,9 +94,9 @@ impl Partition {
             time: Timestamp::default(),
             business_day: 0,
             accounts: Vec::new(),
-            account_numbers: BTreeMap::new(),
+            account_numbers: ById::default(),
             credentials: Vec::new(),
-            credential_numbers: BTreeMap::new(),
+            credential_numbers: ById::default(),
             invitations: BTreeMap::new(),
             codes: CodeBook::default(),
             merchants: BTreeMap::new(),
@@ -136,7 +137,7 @@ impl Partition {
 
     /// An account by its id, with its number.
     pub fn account_by_id(&self, id: AccountId) -> Option<(u32, &Account)> {
-        let number = *self.account_numbers.get(&id)?;
+        let number = self.account_numbers.find(&id, |it| self.account(it).map(|it| it.id))?;
         Some((number, self.account(number)?))
     }
 
@@ -152,7 +153,7 @@ impl Partition {
 
     /// A credential by its id, with its number.
     pub fn credential_by_id(&self, id: CredentialId) -> Option<(u32, &Credential)> {
-        let number = *self.credential_numbers.get(&id)?;
+        let number = self.credential_numbers.find(&id, |it| self.credential(it).map(|it| it.id))?;
         Some((number, self.credential(number)?))
     }
 

@@ -9,6 +9,7 @@ use warifu_proto::id::MerchantId;
 use warifu_proto::mac;
 
 use crate::account::Account;
+use crate::by_id::ById;
 use crate::code_book::CodeBook;
 use crate::credential::{Credential, Invitation};
 use crate::layout::{LayoutError, Reader, Writer};
@@ -129,9 +130,11 @@ impl Partition {
         state.time = from.time()?;
         state.business_day = from.u32()?;
         state.accounts = from.many(Account::decode)?;
-        state.account_numbers = state.accounts.iter().map(|it| it.id).zip(0..).collect();
+        state.account_numbers =
+            ById::of(state.accounts.len(), |it| state.account(it).map(|it| it.id));
         state.credentials = from.many(|from| Credential::decode(from, vault))?;
-        state.credential_numbers = state.credentials.iter().map(|it| it.id).zip(0..).collect();
+        state.credential_numbers =
+            ById::of(state.credentials.len(), |it| state.credential(it).map(|it| it.id));
         state.invitations =
             from.many(|from| Invitation::decode(from, vault))?.into_iter().collect();
         state.codes = CodeBook::decode(from)?;

@@ -71,9 +71,8 @@ impl Old {
                 (to.sequence, to.time, to.business_day) = (sequence, time, day);
             }
             Self::AccountOpened => {
-                if let Some(account) = to.accounts.pop() {
-                    to.account_numbers.remove(&account.id);
-                }
+                to.accounts.pop();
+                to.account_numbers.remove(last(to.accounts.len()));
             }
             Self::Account(number, old) => {
                 if let Some(account) =
@@ -83,9 +82,8 @@ impl Old {
                 }
             }
             Self::CredentialLinked => {
-                if let Some(credential) = to.credentials.pop() {
-                    to.credential_numbers.remove(&credential.id);
-                }
+                to.credentials.pop();
+                to.credential_numbers.remove(last(to.credentials.len()));
             }
             Self::Usage(number, old) => {
                 if let Some(credential) =
@@ -125,6 +123,11 @@ impl Old {
             }
         }
     }
+}
+
+/// The number that was taken out of so many that are left.
+fn last(left: usize) -> u32 {
+    u32::try_from(left).unwrap_or(u32::MAX)
 }
 
 fn put_or_remove<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, old: Option<V>) {

@@ -81,8 +81,8 @@ impl Partition {
             stays
         });
         usage.ended_to = ended_to;
-        if usage.codes().len() >= CODES_MAX {
-            let listed = usage.codes().iter().map(|code| code.code_sequence);
+        if usage.codes_count() >= CODES_MAX {
+            let listed = usage.codes().map(|code| code.code_sequence);
             let oldest = listed.chain([it.code_sequence]).min().unwrap_or_default();
             self.end_codes(it.credential_number, usage, oldest, at, undo);
         }

@@ -7,6 +7,7 @@ use warifu_core::decide::{
     Command, Decision, Invite, Link, OpenAccount, Pay, Refusal, Register, Standing, TopUp, Unlink,
 };
 use warifu_core::entry::{Entry, Fact};
+use warifu_core::limits::Limits;
 use warifu_core::partition::Partition;
 use warifu_core::payment::Payment;
 use warifu_core::undo::UndoLog;
@@ -17,7 +18,7 @@ use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, Reader
 use warifu_proto::key::{PrivateKey, PublicKey};
 use warifu_proto::link::LinkKeys;
 use warifu_proto::mac;
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture};
 use warifu_proto::money::Money;
 use warifu_proto::registration::{Statement, tag};
 use warifu_proto::rejection::Rejection;
@@ -221,8 +222,8 @@ impl Bench {
     }
 
     /// A payment that nothing speaks against and that waits for no registration.
-    pub(crate) fn pay(&self, name: &str, code: &Code, amount: Money) -> Pay {
-        Pay {
+    pub(crate) fn pay(&self, name: &str, code: &Code, amount: Money) -> Box<Pay> {
+        Box::new(Pay {
             merchant: merchant(1),
             merchant_standing: Standing::Active,
             reader: ReaderId::from_raw(raw(0xcafe)),
@@ -234,8 +235,13 @@ impl Bench {
             amount,
             deadline_at: self.now.plus_ms(10_000),
             wait_until: self.now,
+            long_code: None,
+            capture: Capture::Now,
+            hold_until: self.now.plus_ms(7 * 86_400_000),
+            limits: Limits::default(),
+            is_reversed: false,
             business_day: u32::try_from(self.now.as_ms() / 86_400_000).unwrap(),
-        }
+        })
     }
 
     /// Pays at once, and says what became of it.

@@ -8,7 +8,7 @@ use warifu_core::entry::{
 use warifu_proto::code::Locator;
 use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId, ReaderId};
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, Capture, PaymentStatus};
 use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
@@ -145,8 +145,16 @@ fn decided() -> impl Strategy<Value = Fact> {
                 currency,
                 locator,
                 business_day,
+                capture: Capture::Now,
+                status: if rejection.is_some() {
+                    PaymentStatus::Declined
+                } else {
+                    PaymentStatus::Approved
+                },
                 rejection,
+                expires_at: None,
                 matched,
+                offline: None,
                 legs,
             })
         },

@@ -36,7 +36,15 @@ fn check((what, prepare, outcome): Row) {
         Ok(Decision::RegisteredBefore { .. }) => RegisteredBefore,
         Ok(Decision::LinkedBefore { .. }) => LinkedBefore,
         Ok(Decision::UnlinkedBefore) => UnlinkedBefore,
-        Ok(Decision::LookUp | Decision::Wait) => panic!("{what}: {decision:?}"),
+        Ok(
+            Decision::LookUp
+            | Decision::Wait
+            | Decision::Unchanged { .. }
+            | Decision::AccountUnchanged { .. }
+            | Decision::CredentialUnchanged { .. }
+            | Decision::ReversedBefore
+            | Decision::NotInMemory,
+        ) => panic!("{what}: {decision:?}"),
         Err(refusal) => Refuses(refusal),
     };
     assert_eq!(got, outcome, "{what}");
@@ -606,6 +614,13 @@ fn every_refusal_has_a_row() {
         | Refusal::SequenceUsed
         | Refusal::LifetimeTooLong
         | Refusal::ClockSkew => "registering_each_flaw_in_order",
+        Refusal::AccountClosed
+        | Refusal::AccountInUse
+        | Refusal::PaymentUnknown
+        | Refusal::NotYours
+        | Refusal::PaymentState
+        | Refusal::AmountTooLarge
+        | Refusal::UseRefund => "life",
     };
     assert_eq!(has_row(Refusal::ClockSkew), "registering_each_flaw_in_order");
 }

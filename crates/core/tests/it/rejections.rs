@@ -46,7 +46,7 @@ fn scene(kind: AccountKind) -> (Bench, Terminal, Code) {
     (bench, terminal, digits)
 }
 
-fn faulty(bench: &mut Bench, terminal: &Terminal, digits: &Code, faults: &[Fault]) -> Pay {
+fn faulty(bench: &mut Bench, terminal: &Terminal, digits: &Code, faults: &[Fault]) -> Box<Pay> {
     let has = |fault| faults.contains(&fault);
     if has(Used) {
         assert_eq!(bench.paid("before", digits, money(1, "EUR")), None);
