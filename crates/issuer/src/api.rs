@@ -10,6 +10,7 @@ pub(crate) mod links;
 pub(crate) mod operator;
 pub(crate) mod payments;
 mod render;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/admin/v1/accounts/{account_id}/standing", put(operator::stand))
         .route("/admin/v1/accounts/{account_id}/limits", put(operator::limit))
         .route("/admin/v1/credentials/{credential_id}/standing", put(operator::stand_credential))
+        .route("/admin/v1/verify", post(verify::run))
         .route("/admin/v1/credentials", get(operator::credentials))
         .route("/admin/v1/credentials/{credential_id}", delete(operator::unlink))
         .route("/admin/v1/accounts", post(admin::open_account).get(admin::accounts))

@@ -1,6 +1,7 @@
 //! What the handlers of the issuer share.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,7 +50,10 @@ pub(crate) struct App {
     pub(crate) time_zone: jiff::tz::TimeZone,
     /// Keys what is compared of a repeated request, so that an erased text can't be guessed from the journal.
     pub(crate) digest_key: zeroize::Zeroizing<[u8; 32]>,
+    /// Where journal, index and views lie.
+    pub(crate) data: PathBuf,
     pub(crate) questions: Arc<Questions>,
+    pub(crate) verifying: Arc<tokio::sync::Mutex<()>>,
     pub(crate) misses: Mutex<Misses>,
     pub(crate) keys: RwLock<HashMap<CredentialId, Arc<CredentialKey>>>,
 }

@@ -14,6 +14,7 @@ pub mod notices;
 mod openapi;
 pub mod store;
 pub mod texts;
+pub mod verify;
 pub mod views;
 
 use std::collections::HashMap;
@@ -160,7 +161,9 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
             vault_key.as_slice(),
             &[b"warifu/request-digest/v1\n"],
         )),
+        data,
         questions: notices.questions(),
+        verifying: Arc::default(),
         misses: Mutex::default(),
         keys: RwLock::new(HashMap::new()),
         config,

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::api::{admin, changes, codes, confirmations, events, links, operator, payments};
+use crate::api::{admin, changes, codes, confirmations, events, links, operator, payments, verify};
 
 #[derive(Debug, OpenApi)]
 #[openapi(
@@ -34,7 +34,8 @@ use crate::api::{admin, changes, codes, confirmations, events, links, operator, 
         operator::limit,
         operator::credentials,
         operator::stand_credential,
-        operator::unlink
+        operator::unlink,
+        verify::run
     )
 )]
 struct Api;

@@ -458,11 +458,7 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
             }
             Fact::AccountStood(it) => {
                 post(to, partition, &it.legs, None)?;
-                let standing = match it.standing {
-                    AccountStanding::Active => "active",
-                    AccountStanding::Frozen => "frozen",
-                    AccountStanding::Closed => "closed",
-                };
+                let standing = standing_name(it.standing);
                 to.prepare_cached(
                     "UPDATE account SET standing = ?3 WHERE partition = ?1 AND number = ?2",
                 )?
@@ -515,7 +511,8 @@ fn view_payment(
     ])
 }
 
-fn status_name(status: PaymentStatus) -> &'static str {
+/// A status as the views write it.
+pub(crate) fn status_name(status: PaymentStatus) -> &'static str {
     match status {
         PaymentStatus::Approved => "approved",
         PaymentStatus::Held => "held",
@@ -525,6 +522,15 @@ fn status_name(status: PaymentStatus) -> &'static str {
         PaymentStatus::Released => "released",
         PaymentStatus::Expired => "expired",
         PaymentStatus::Unknown => "unknown",
+    }
+}
+
+/// A standing as the views write it.
+pub(crate) fn standing_name(standing: AccountStanding) -> &'static str {
+    match standing {
+        AccountStanding::Active => "active",
+        AccountStanding::Frozen => "frozen",
+        AccountStanding::Closed => "closed",
     }
 }
 

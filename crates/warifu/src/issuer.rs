@@ -17,6 +17,7 @@ use warifu_server::config::{self, process_env};
 use warifu_server::telemetry::init_logs;
 use warifu_server::{clock, keyfile};
 
+pub(crate) use self::admin::Office;
 pub(crate) use self::init::OPERATOR_KEY;
 use self::init::{CARD, CONFIG};
 pub(crate) use self::init::{Wish, init};

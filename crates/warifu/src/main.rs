@@ -21,6 +21,7 @@ mod registrar;
 mod stop;
 mod storm;
 mod terminal;
+mod verify;
 mod wire;
 
 use std::future::Future;
@@ -53,6 +54,7 @@ Run a network, in the order of its life
   registrar  Say who belongs to the network: sign hubs, issuers, merchants, currencies
   hub        The first settlement server: route a code's registration to its issuer
   issuer     The second settlement server: accounts, invitations, payments
+  verify     Prove that everything an issuer keeps agrees with its journal
   merchant   Be paid: pair readers, suspend them
 
 Take part
@@ -101,6 +103,8 @@ enum Role {
     Hub(hub::HubArgs),
     /// The second settlement server: accounts, invitations, payments.
     Issuer(issuer::IssuerArgs),
+    /// Prove that everything an issuer keeps agrees with its journal.
+    Verify(verify::VerifyArgs),
     /// Be paid: pair readers, suspend them.
     Merchant(merchant::MerchantArgs),
     /// The payer's device: link an account, show a code.
@@ -117,7 +121,7 @@ impl Role {
             Self::Hub(args) => args.serves(),
             Self::Issuer(args) => args.serves(),
             Self::Reader(args) => args.serves(),
-            Self::Registrar(_) | Self::Merchant(_) | Self::Terminal(_) => false,
+            Self::Registrar(_) | Self::Merchant(_) | Self::Terminal(_) | Self::Verify(_) => false,
         }
     }
 }
@@ -209,6 +213,7 @@ async fn run(role: Role, out: &Out) -> Result<(), Failure> {
         Role::Registrar(args) => Box::pin(registrar::run(args, out)).await,
         Role::Hub(args) => Box::pin(hub::run(args, out)).await,
         Role::Issuer(args) => Box::pin(issuer::run(args, out)).await,
+        Role::Verify(args) => Box::pin(verify::run(args, out)).await,
         Role::Merchant(args) => Box::pin(merchant::run(args, out)).await,
         Role::Terminal(args) => Box::pin(terminal::run(args, out)).await,
         Role::Reader(args) => Box::pin(reader::run(args, out)).await,

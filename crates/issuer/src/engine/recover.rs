@@ -48,11 +48,12 @@ pub struct Folded {
 impl Folded {
     /// A partition before its first entry.
     pub fn new(store: &dyn Store, number: u8) -> Self {
-        let head = Head {
-            partition: number,
-            sequence: 0,
-            chain: chain::start(&store.journal_id(), number),
-        };
+        Self::empty(&store.journal_id(), number)
+    }
+
+    /// The same of a journal that is known by its id.
+    pub(crate) fn empty(journal_id: &[u8; 16], number: u8) -> Self {
+        let head = Head { partition: number, sequence: 0, chain: chain::start(journal_id, number) };
         Self { state: Partition::new(number), head, position: 0 }
     }
 
@@ -80,7 +81,12 @@ impl Folded {
     }
 
     /// Applies the entries of a frame that are this partition's and news to it.
-    fn apply(&mut self, frame: &Frame, vault: &Vault, undo: &mut UndoLog) -> anyhow::Result<u64> {
+    pub(crate) fn apply(
+        &mut self,
+        frame: &Frame,
+        vault: &Vault,
+        undo: &mut UndoLog,
+    ) -> anyhow::Result<u64> {
         let number = self.head.partition;
         let known = self.head.sequence;
         let mut applied = 0;

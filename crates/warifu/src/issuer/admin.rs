@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -29,7 +30,7 @@ use crate::out::Out;
 use crate::{calls, directory, paths};
 
 /// The operator's side of an issuer: its folder, or a copy of operator.key, issuer.card.json and issuer.toml.
-pub(super) struct Office {
+pub(crate) struct Office {
     dir: PathBuf,
     card: IssuerCard,
     client: Client,
@@ -51,6 +52,23 @@ impl Office {
         let issuer = Peer { url: endpoint.url.clone(), key: card.key.clone() };
         let client = calls::client(Arc::new(operator))?;
         Ok(Self { dir: dir.to_owned(), card, client, issuer })
+    }
+
+    /// The same for an issuer that listens elsewhere than its card says.
+    pub(crate) fn at(dir: &Path, url: &str) -> Result<Self, Failure> {
+        let mut office = Self::open(dir)?;
+        office.issuer.url = url.trim_end_matches('/').to_owned();
+        Ok(office)
+    }
+
+    /// A call that may take its time and changes nothing.
+    pub(crate) async fn call_for(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Value, Failure> {
+        calls::ask(&self.client, &self.issuer, method, path, None, patience).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
