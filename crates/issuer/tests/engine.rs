@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 #[path = "engine/life.rs"]
 mod life;
+#[path = "engine/verify.rs"]
+mod verify;
 #[path = "engine/wrapped.rs"]
 mod wrapped;
 

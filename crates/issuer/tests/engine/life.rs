@@ -8,7 +8,7 @@ use warifu_proto::message::ReversalReason;
 use super::*;
 
 /// Decides, and reads the payment from the journal when it has left memory, as the handlers do.
-fn settle(engine: &Engine, mut command: Command) -> Result<Answer, Refused> {
+pub(super) fn settle(engine: &Engine, mut command: Command) -> Result<Answer, Refused> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     loop {
         match decide(engine, command.clone()) {
@@ -20,7 +20,7 @@ fn settle(engine: &Engine, mut command: Command) -> Result<Answer, Refused> {
     }
 }
 
-fn refund(request: &str, first_sequence: u64, minor: u64) -> Command {
+pub(super) fn refund(request: &str, first_sequence: u64, minor: u64) -> Command {
     Command::Refund(Refund {
         merchant: merchant(),
         reader: ReaderId::from_raw([4; 16]),
@@ -32,7 +32,7 @@ fn refund(request: &str, first_sequence: u64, minor: u64) -> Command {
     })
 }
 
-fn reverse(request: &str) -> Command {
+pub(super) fn reverse(request: &str) -> Command {
     Command::Reverse(Reverse {
         merchant: merchant(),
         reader: ReaderId::from_raw([4; 16]),
@@ -45,7 +45,7 @@ fn reverse(request: &str) -> Command {
     })
 }
 
-fn held(request: &str, code: &Code, minor: u64, hold_ms: u64) -> Command {
+pub(super) fn held(request: &str, code: &Code, minor: u64, hold_ms: u64) -> Command {
     let Command::Pay(mut it) = pay(request, code, minor, 0) else { panic!("it pays") };
     it.capture = Capture::Later;
     it.hold_until = clock::now().plus_ms(hold_ms);
