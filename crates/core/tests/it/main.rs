@@ -6,6 +6,7 @@ mod corpus;
 mod journal;
 mod laws;
 mod layout;
+mod life;
 mod oracle;
 mod refusals;
 mod rejections;
