@@ -7,7 +7,7 @@ use warifu_core::partition::Partition;
 use warifu_core::undo::UndoLog;
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::{CredentialId, InvitationId};
-use warifu_proto::message::AccountKind;
+use warifu_proto::message::{AccountKind, PaymentStatus};
 use warifu_proto::rejection::Rejection;
 use warifu_proto::time::Timestamp;
 
@@ -208,13 +208,13 @@ const TAMPERS: &[(&str, Tamper)] = &[
         _ => false,
     }),
     ("another currency", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none() => {
+        Fact::Decided(it) if it.status == PaymentStatus::Approved => {
             did(set(&mut it.currency, CurrencyCode::parse("CHF").unwrap()))
         }
         _ => false,
     }),
     ("a second payer", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none() => {
+        Fact::Decided(it) if it.status == PaymentStatus::Approved => {
             let more = Leg { amount_minor: 1, ..*it.legs.first().unwrap() };
             it.legs
                 .iter_mut()
@@ -226,18 +226,20 @@ const TAMPERS: &[(&str, Tamper)] = &[
         _ => false,
     }),
     ("another amount than was asked", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none() => {
+        Fact::Decided(it) if it.status == PaymentStatus::Approved => {
             it.amount_minor += 1;
             true
         }
         _ => false,
     }),
     ("approved without a code", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none() => did(set(&mut it.matched, None)),
+        Fact::Decided(it) if it.status == PaymentStatus::Approved => {
+            did(set(&mut it.matched, None))
+        }
         _ => false,
     }),
     ("declined with money", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none() => {
+        Fact::Decided(it) if it.status == PaymentStatus::Approved => {
             did(set(&mut it.rejection, Some(Rejection::CodeExpired)))
         }
         _ => false,
@@ -258,8 +260,11 @@ const TAMPERS: &[(&str, Tamper)] = &[
         _ => false,
     }),
     ("a code that is not there", |it, _, _| match &mut it.fact {
-        Fact::Decided(it) if it.rejection.is_none_or(Rejection::consumes_code) => {
-            did(it.matched.as_mut().map(|matched| matched.code_sequence = 1))
+        // A long code brings its own.
+        Fact::Decided(it)
+            if it.rejection.is_none_or(Rejection::consumes_code) && it.offline.is_none() =>
+        {
+            did(it.matched.as_mut().map(|matched| matched.code_sequence = u32::MAX))
         }
         _ => false,
     }),

@@ -46,11 +46,17 @@ pub(crate) fn paid(
     bench.wait_ms(1);
     let at = bench.state.sequence() + 1;
     let digits = code(u16::try_from(at % 10_000).unwrap(), at);
-    bench.register(terminal, &digits, u32::try_from(at).unwrap());
+    let sequence = next_code(bench, terminal);
+    bench.register(terminal, &digits, sequence);
     let mut pay = bench.pay(name, &digits, money(minor, "JPY"));
     (pay.capture, pay.limits) = (when, limits);
     bench.write(&Command::Pay(pay));
     bench.last_payment().clone()
+}
+
+/// The sequence of a terminal's next code.
+pub(crate) fn next_code(bench: &Bench, terminal: &Terminal) -> u32 {
+    bench.state.credential(terminal.number).unwrap().usage.sequence_highest + 1
 }
 
 pub(crate) fn asks() -> Limits {
