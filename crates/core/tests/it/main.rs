@@ -7,6 +7,7 @@ mod journal;
 mod laws;
 mod layout;
 mod life;
+mod life_laws;
 mod long_codes;
 mod oracle;
 mod refusals;
