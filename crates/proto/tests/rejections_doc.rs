@@ -1,5 +1,9 @@
 //! `docs/rejections.md` is made of the code. When this test says that it is old, run it with `WARIFU_WRITE_DOCS=1`.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test reads and writes the page; what it tests may not"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;

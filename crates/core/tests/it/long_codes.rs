@@ -165,7 +165,10 @@ fn what_does_not_hold_is_refused_and_spends_nothing() {
         let usage = bench.state.credential(0).unwrap().usage;
         assert_eq!((usage.offline_count, usage.offline_minor), (0, 0), "{name}");
     }
-    // At the very boundaries it holds.
+}
+
+#[test]
+fn at_the_very_boundaries_of_the_clock_it_holds() {
     for (name, wait, ahead) in [("oldest", 60_000 + 120_000, 0), ("newest", 0, 120_000)] {
         let (mut bench, terminal) = scene();
         let digits = code(5, 5);
