@@ -1,7 +1,7 @@
 //! Proves that everything on disk agrees: makes the whole state again from the journal, in two ways that share no code,
 //! and compares the ways with each other, with the snapshots, the index and the views.
 //!
-//! The first way is the issuer's own: `apply`, entry by entry, with every link of the chain. The second are the [`books`],
+//! The first way is the issuer's own: `apply`, entry by entry, with every link of the chain. The second are the books of `verify/books.rs`,
 //! which know the laws but not the rules. Files that follow the journal are read at the very position they had reached,
 //! under one read transaction each, so a live issuer may go on writing meanwhile. Nothing is written.
 

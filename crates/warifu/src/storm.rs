@@ -2,7 +2,7 @@
 //! readers are killed; then peace, and a count whether anybody was paid twice, or told what is not so.
 //!
 //! Every server and every reader is a process of its own, killed as by a power cut. What is checked afterwards is a pure
-//! function over what tills were told and what issuers have booked ([`check`]).
+//! function over what tills were told and what issuers have booked (`check`).
 
 mod agent;
 mod check;
