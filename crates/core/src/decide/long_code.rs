@@ -2,7 +2,7 @@
 //! that scanned it.
 
 use warifu_proto::code::Code;
-use warifu_proto::limits::{ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S};
+use warifu_proto::limits::{ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S, RETIRE_GRACE_MS};
 use warifu_proto::mac;
 use warifu_proto::registration::{Statement, tag};
 use warifu_proto::rejection::Rejection;
@@ -46,7 +46,14 @@ impl Partition {
             .filter(|(_, it)| !it.usage.is_unlinked)
             .ok_or(Rejection::RegistrationInvalid)?;
         let mut usage = credential.usage;
-        if statement.sequence <= usage.ended_to {
+        let is_overtaken = usage.codes().iter().any(|newer| {
+            let number = newer.code_sequence;
+            let booked =
+                self.codes.find_registration(usize::from(newer.slot), credential_number, number);
+            let grace_ends = booked.map(|it| it.registered_at.plus_ms(RETIRE_GRACE_MS));
+            number > statement.sequence && grace_ends.is_none_or(|ends| ends <= now)
+        });
+        if statement.sequence <= usage.ended_to || is_overtaken {
             return Err(Rejection::CodeRetired);
         }
         let currency = self.account(credential.account_number).map(|it| it.currency.number);

@@ -100,7 +100,13 @@ impl Partition {
         }
         let is_ours = it.locator.partition() == self.number();
         let find = || self.codes.find(it.locator.slot(), &it.code, &self.credentials, now);
-        let (code, offline) = match (is_ours.then(find).flatten(), &it.long_code) {
+        // Digits beside the registration of another code are a guess: what fails then must not be an account of the
+        // guesser's own, or digits could be tried for nothing.
+        let is_carried = |code: &&BookedCode| {
+            it.long_code.as_ref().is_none_or(|carried| carried.statement.tag == code.tag)
+        };
+        let (code, offline) = match (is_ours.then(find).flatten().filter(is_carried), &it.long_code)
+        {
             (Some(code), _) => (*code, None),
             (None, Some(long_code)) => match self.carried(long_code, &it.code, now) {
                 Ok((code, offline)) => (code, Some(offline)),

@@ -118,10 +118,17 @@ pub(crate) async fn pay(
         answer => payment_state(answer.map_err(problem)?)?,
     };
     // Only a miss of this very request: a repeat of an old one guesses nothing.
-    let missed = matches!(
-        state.payment.rejection,
-        Some(Rejection::CodeUnknown | Rejection::RegistrationInvalid)
-    );
+    // A long code that nobody verified is a miss whatever it is called: its times and sequence may be made up.
+    let missed = state.payment.credential_number.is_none()
+        && matches!(
+            state.payment.rejection,
+            Some(
+                Rejection::CodeUnknown
+                    | Rejection::RegistrationInvalid
+                    | Rejection::CodeExpired
+                    | Rejection::CodeRetired
+            )
+        );
     if missed && state.payment.decided_at >= arrived {
         app.count_miss(&reader, arrived);
     }

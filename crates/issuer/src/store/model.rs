@@ -27,6 +27,7 @@ struct Inner {
     changes: BTreeMap<(u8, u64), u64>,
     indexed: u64,
     refuse_appends: bool,
+    refused_appends: u64,
 }
 
 impl ModelStore {
@@ -38,6 +39,11 @@ impl ModelStore {
     /// Lets every append fail as a full disk would, until told otherwise.
     pub fn refuse_appends(&self, refuse: bool) {
         self.lock().refuse_appends = refuse;
+    }
+
+    /// How many appends were refused so.
+    pub fn refused_appends(&self) -> u64 {
+        self.lock().refused_appends
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -53,6 +59,7 @@ impl Store for ModelStore {
     fn append(&self, batch: &Batch) -> Result<u64, AppendError> {
         let mut inner = self.lock();
         if inner.refuse_appends {
+            inner.refused_appends += 1;
             return Err(AppendError::NotCommitted("the model was told to refuse".to_owned()));
         }
         for before in &batch.before {

@@ -53,7 +53,7 @@ pub(super) fn held(request: &str, code: &Code, minor: u64, hold_ms: u64) -> Comm
 }
 
 /// Fills the window of the partition, so that what was there before leaves memory.
-fn fill_window(engine: &Engine, name: &str) {
+pub(super) fn fill_window(engine: &Engine, name: &str) {
     let mut waiting = std::collections::VecDeque::new();
     for number in 0..WINDOW + 10 {
         let command = pay(&format!("{name}-{number:08}"), &unknown_code(), 1, 0);

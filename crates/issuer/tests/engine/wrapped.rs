@@ -25,6 +25,8 @@ pub(crate) struct Wrapped {
     pub(crate) lose: std::sync::Mutex<Option<Lost>>,
     /// The lane's next question to the index is answered as of before it had anything, further ones as it stands.
     pub(crate) index_was_behind: AtomicBool,
+    /// The index can't be written.
+    pub(crate) index_is_stuck: AtomicBool,
     /// How many frames were read.
     pub(crate) frames_read: AtomicUsize,
 }
@@ -35,6 +37,7 @@ impl Wrapped {
             inner: ModelStore::new([8; 16]),
             lose: std::sync::Mutex::new(None),
             index_was_behind: AtomicBool::new(false),
+            index_is_stuck: AtomicBool::new(false),
             frames_read: AtomicUsize::new(0),
         })
     }
@@ -88,6 +91,9 @@ impl Store for Wrapped {
     }
 
     fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {
+        if self.index_is_stuck.load(Ordering::SeqCst) {
+            return Err(StoreError::new("the index is stuck, in a test"));
+        }
         self.inner.index(rows, position)
     }
 

@@ -1,0 +1,55 @@
+//! Where laws could be got around: foreign registrations beside guessed digits, overtaken long codes, words of unlinked
+//! terminals, ids that wait, disks that stay full.
+
+use warifu_core::account::AccountStanding;
+use warifu_core::decide::{Capture as Take, Confirm, LongCode, StandAccount, Unlink};
+use warifu_proto::notice::Verdict;
+
+use super::life::{fill_window, held, refund, reverse, settle};
+use super::wrapped::Wrapped;
+use super::*;
+
+/// A payment by a long code: these digits, with that registration.
+fn pay_long(request: &str, code: &Code, carried: &Command, minor: u64) -> Command {
+    let (Command::Pay(mut it), Command::Register(registration)) =
+        (pay(request, code, minor, 0), carried.clone())
+    else {
+        panic!("it pays by a registration")
+    };
+    it.long_code = Some(LongCode {
+        statement: registration.statement,
+        digest: registration.digest,
+        signed_by: Some(registration.signed_by),
+    });
+    Command::Pay(it)
+}
+
+fn model() -> Arc<dyn Store> {
+    Arc::new(ModelStore::new([8; 16]))
+}
+
+#[test]
+fn a_foreign_registration_beside_the_right_digits_charges_nobody() {
+    let engine = start(&model());
+    let (victim, guesser) =
+        (Payer::open(&engine, "victim", 1_000), Payer::open(&engine, "guesser", 1_000));
+    let code = victim.register(&engine);
+    // The guesser's own registration is sound, but of other digits: a wrong guess would cost nothing.
+    let (_, own) = guesser.make();
+    let guess = payment(decide(&engine, pay_long("guess", &code, &own, 10))).payment;
+    assert_eq!(guess.rejection, Some(Rejection::RegistrationInvalid));
+    assert_eq!((victim.balance(&engine), guesser.balance(&engine)), (1_000, 1_000));
+    engine.stop();
+}
+
+#[test]
+fn a_long_code_that_a_newer_code_has_overtaken_is_retired() {
+    let engine = start(&model());
+    let payer = Payer::open(&engine, "overtaken", 1_000);
+    let (photographed, carried) = payer.make();
+    payer.register(&engine);
+    std::thread::sleep(Duration::from_millis(5_050));
+    let late = payment(decide(&engine, pay_long("late", &photographed, &carried, 10))).payment;
+    assert_eq!(late.rejection, Some(Rejection::CodeRetired));
+    engine.stop();
+}
