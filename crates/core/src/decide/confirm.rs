@@ -45,6 +45,10 @@ impl Partition {
         if said == Some(it.verdict) {
             return Ok(Decision::Unchanged { payment: Box::new(payment.clone()) });
         }
+        // Whoever lost the terminal had it unlinked: it has no say any more.
+        if credential.usage.is_unlinked {
+            return Err(Refusal::CredentialUnknown);
+        }
         // The time is over whether or not the entry that says so has been written.
         let is_over = payment.expires_at.is_some_and(|at| at <= now);
         if payment.status != PaymentStatus::AwaitingPayer || is_over {

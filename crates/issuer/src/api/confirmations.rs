@@ -33,16 +33,18 @@ pub(crate) async fn confirm(
     Strict(word): Strict<ConfirmationRequest>,
 ) -> ApiResult<Json<ConfirmationAnswer>> {
     let (id, place) = app.place_of(&word.payment_id.to_string())?;
+    // First: anybody may call, and only a payment whose payer was asked is worth a look into the journal.
+    let question = app.questions.text(id).await.map_err(ApiProblem::internal)?;
+    let question = question.ok_or_else(|| problem(Refused::NotFound))?;
     let state = app.engine.payment(place, PATIENCE).await.map_err(problem)?;
     let payment = &state.payment;
     let credential = app.credential(word.credential_id).await?;
     let is_asked = id_of(app.prefix(), state.partition, payment) == id
         && state.account == Some(credential.account.id)
         && credential.partition == state.partition;
-    let question = app.questions.text(id).await.map_err(ApiProblem::internal)?;
-    let Some(question) = question.filter(|_| is_asked) else {
+    if !is_asked {
         return Err(problem(Refused::NotFound));
-    };
+    }
     let message = confirm_message(
         word.verdict,
         id,

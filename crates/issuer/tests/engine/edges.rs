@@ -53,3 +53,30 @@ fn a_long_code_that_a_newer_code_has_overtaken_is_retired() {
     assert_eq!(late.rejection, Some(Rejection::CodeRetired));
     engine.stop();
 }
+
+#[test]
+fn an_unlinked_terminal_can_confirm_nothing() {
+    let engine = start(&model());
+    let payer = Payer::open(&engine, "lost", 1_000);
+    let code = payer.register(&engine);
+    let Command::Pay(mut it) = pay("asked", &code, 100, 0) else { panic!("it pays") };
+    it.limits.confirm_above_minor = Some(10);
+    let asked = payment(decide(&engine, Command::Pay(it))).payment;
+    assert_eq!(asked.status, PaymentStatus::AwaitingPayer);
+    let credential = payer.credential;
+    decide(&engine, Command::Unlink(Unlink { credential, signed_by: None })).unwrap();
+    let word = Command::Confirm(Confirm {
+        credential,
+        first_sequence: asked.first_sequence,
+        verdict: Verdict::Confirm,
+        hold_until: clock::now(),
+    });
+    let unknown = Refusal::CredentialUnknown;
+    let answer = decide(&engine, word);
+    assert!(
+        matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == unknown),
+        "{answer:?}"
+    );
+    assert_eq!(payer.balance(&engine), 1_000);
+    engine.stop();
+}
