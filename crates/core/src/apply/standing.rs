@@ -9,7 +9,8 @@ use crate::undo::{Old, UndoLog};
 impl Partition {
     pub(super) fn account_stood(&mut self, it: &AccountStood, undo: &mut UndoLog) -> Fit {
         let account = *self.account(it.account_number).ok_or("its account is missing")?;
-        if account.standing == AccountStanding::Closed {
+        let pays_out = it.standing == AccountStanding::Closed && !it.legs.is_empty();
+        if account.standing == AccountStanding::Closed && !pays_out {
             return Err("its account was closed before");
         }
         if it.standing == AccountStanding::Closed {

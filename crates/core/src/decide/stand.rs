@@ -39,10 +39,12 @@ impl Partition {
     pub(super) fn decide_stand_account(&self, it: &StandAccount) -> Result<Decision, Refusal> {
         let (account_number, account) =
             self.account_by_id(it.account).ok_or(Refusal::AccountUnknown)?;
-        if account.standing == it.standing {
+        // A reversal may bring money to a closed account: closing it again pays that out.
+        let has_residue = account.standing == AccountStanding::Closed && account.balance_minor > 0;
+        if account.standing == it.standing && !has_residue {
             return Ok(Decision::AccountUnchanged { account_number });
         }
-        if account.standing == AccountStanding::Closed {
+        if account.standing == AccountStanding::Closed && it.standing != AccountStanding::Closed {
             return Err(Refusal::AccountClosed);
         }
         let mut legs = Vec::new();

@@ -80,3 +80,28 @@ fn an_unlinked_terminal_can_confirm_nothing() {
     assert_eq!(payer.balance(&engine), 1_000);
     engine.stop();
 }
+
+#[test]
+fn what_a_reversal_brings_to_a_closed_account_can_be_paid_out() {
+    let store = model();
+    let engine = start(&store);
+    let payer = Payer::open(&engine, "closed", 1_000);
+    let code = payer.register(&engine);
+    payment(decide(&engine, pay("paid", &code, 100, 0)));
+    let close = StandAccount { account: payer.account, standing: AccountStanding::Closed };
+    decide(&engine, Command::StandAccount(close.clone())).unwrap();
+    assert!(matches!(settle(&engine, reverse("paid")), Ok(Answer::Reversed(Some(_)))));
+    assert_eq!(payer.balance(&engine), 100);
+    decide(&engine, Command::StandAccount(close.clone())).unwrap();
+    assert_eq!(payer.balance(&engine), 0);
+    decide(&engine, Command::StandAccount(close)).unwrap();
+    let open = StandAccount { account: payer.account, standing: AccountStanding::Active };
+    let closed = Refusal::AccountClosed;
+    let answer = decide(&engine, Command::StandAccount(open));
+    assert!(
+        matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == closed),
+        "{answer:?}"
+    );
+    engine.stop();
+    assert_eq!(hashes(store.as_ref()).len(), 100);
+}
