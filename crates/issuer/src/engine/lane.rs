@@ -45,6 +45,9 @@ const CLOCK_STEP_MAX_MS: u64 = 5 * 60_000;
 const IDLE: Duration = Duration::from_millis(50);
 /// Most payments that time ends in one commit.
 const DUE_MAX: usize = 1_000;
+/// How long after a refused commit what is due is tried again: a full disk is not filled with tries, and questions that
+/// need no commit are answered meanwhile.
+const END_AGAIN: Duration = Duration::from_secs(1);
 /// How often the age of what is unresolved is told, at most.
 const TELL_AGE: Duration = Duration::from_secs(1);
 
@@ -73,6 +76,8 @@ pub struct Lane {
     is_unsure: bool,
     /// Whether what is due could not be ended now, so that it need not be tried at once again.
     is_blocked: bool,
+    /// When the last commit was refused.
+    refused_at: Option<Instant>,
     has_stopped: std::cell::Cell<bool>,
     told_age_at: Instant,
 }
@@ -148,6 +153,7 @@ impl Lane {
         }
     }
 
+            refused_at: None,
     pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
         loop {
             match inbox.recv_timeout(self.patience()) {
@@ -471,6 +477,9 @@ impl Lane {
                     self.is_blocked = true;
                     break;
                 }
+        if self.refused_at.is_some_and(|at| at.elapsed() < END_AGAIN) {
+            return self.is_blocked = true;
+        }
                 let Some(hot) = self.partitions.get(&partition) else { break };
                 match hot.state.decide_due(now) {
                     Ok(Some(Decision::Commit(fact))) => {
@@ -642,6 +651,7 @@ impl Lane {
                 Some(partition) => self.requests.insert(key, partition),
                 None => self.requests.remove(&key),
             };
+        self.refused_at = None;
         }
         for before in &self.batch.before {
             let Some(hot) = self.partitions.get_mut(&before.partition) else { continue };
@@ -664,6 +674,7 @@ impl Lane {
 
     /// Why nothing may be decided at that time.
     fn trouble(&self, now: Timestamp) -> Option<&'static str> {
+        (self.refused_at, self.is_blocked) = (Some(Instant::now()), true);
         if self.has_stopped.get() {
             return *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         }

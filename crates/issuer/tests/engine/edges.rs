@@ -105,3 +105,39 @@ fn what_a_reversal_brings_to_a_closed_account_can_be_paid_out() {
     engine.stop();
     assert_eq!(hashes(store.as_ref()).len(), 100);
 }
+
+#[test]
+fn a_full_disk_is_not_asked_without_pause_because_a_hold_is_over() {
+    let model = Arc::new(ModelStore::new([8; 16]));
+    let store: Arc<dyn Store> = Arc::clone(&model) as _;
+    let engine = start(&store);
+    let payer = Payer::open(&engine, "full", 1_000);
+    let code = payer.register(&engine);
+    let hold = payment(decide(&engine, held("hold", &code, 100, 100))).payment;
+    model.refuse_appends(true);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let tried = model.refused_appends();
+    assert!((1..=3).contains(&tried), "{tried} tries in 1.4 s");
+    // Nothing but looking needs no disk.
+    assert_eq!(payer.balance(&engine), 1_000);
+    model.refuse_appends(false);
+    let place = PaymentPlace { partition: PARTITION, first_sequence: hold.first_sequence };
+    let began = std::time::Instant::now();
+    while payment_at(&engine, place).payment.status != PaymentStatus::Expired {
+        assert!(began.elapsed() < PATIENCE, "the hold did not run out");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let take = Take {
+        merchant: merchant(),
+        reader: ReaderId::from_raw([4; 16]),
+        request: RequestId::parse("take").unwrap(),
+        digest: [1; 16],
+        first_sequence: hold.first_sequence,
+        amount: Money::new(1, yen().code).unwrap(),
+        old: None,
+    };
+    let state = Refusal::PaymentState;
+    let answer = settle(&engine, Command::Capture(take));
+    assert!(matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == state), "{answer:?}");
+    engine.stop();
+}
