@@ -118,7 +118,12 @@ impl Lane {
             for (caller, request) in state.requests() {
                 let answered = state.remembered(caller, request).map(|it| it.answered);
                 // A tombstone and its payment may lie in two partitions: the payment is what the id stands for.
+                // That one may even have left memory before the tombstone: then the index names it.
                 if answered == Some(Answered::Tombstone) {
+                    let indexed = store.find_request(caller, request).ok().flatten();
+                    if indexed.is_some_and(|row| row.partition != number) {
+                        continue;
+                    }
                     requests.entry((caller, request.clone())).or_insert(number);
                 } else {
                     requests.insert((caller, request.clone()), number);
@@ -278,6 +283,11 @@ impl Lane {
             Command::Pay(pay) => self.pay(partition, pay, reply, now),
             command => {
                 if let Some((caller, request, digest)) = command.request() {
+                    if self.parked.of_request(caller, request).is_some() {
+                        // A payment that waits for its code has the id, in whatever partition.
+                        let conflict = rule(Refusal::RequestIdConflict, now);
+                        return self.answers.push((reply, Err(conflict)));
+                    }
                     let known = self.find_request(caller, request);
                     let old = command.old();
                     if let Some(answer) = self.repeat(known, digest, old, now).transpose() {
@@ -322,6 +332,10 @@ impl Lane {
     }
 
     fn reverse(&mut self, partition: u8, mut wish: Reverse, reply: Reply, now: Timestamp) {
+        let waits = self.parked.of_request(wish.merchant, &wish.request);
+        if waits.is_some_and(|it| it.pay.reader != wish.reader && !wish.may_reverse_any) {
+            return self.answers.push((reply, Err(rule(Refusal::NotYours, now))));
+        }
         if let Some(parked) = self.parked.take_request(wish.merchant, &wish.request) {
             // It has arrived and waits for its code: its wait is over now, and it is answered like any unknown code.
             let Parked { partition, mut pay, replies } = parked;
@@ -357,7 +371,8 @@ impl Lane {
         replies: Vec<Reply>,
         now: Timestamp,
     ) {
-        if let Some(trouble) = self.trouble(now) {
+        // Also for what waited, and for what was found in another partition than it was sent to.
+        if let Some(trouble) = self.trouble(now).or_else(|| self.index_trouble(partition)) {
             return replies.into_iter().for_each(|reply| refuse(reply, trouble));
         }
         let Some(hot) = self.partitions.get_mut(&partition) else {

@@ -107,6 +107,48 @@ fn what_a_reversal_brings_to_a_closed_account_can_be_paid_out() {
 }
 
 #[test]
+fn the_id_of_a_payment_that_waits_is_taken_in_every_partition() {
+    let engine = start(&model());
+    let payer = Payer::open(&engine, "twice", 1_000);
+    let code = payer.register(&engine);
+    let paid = payment(decide(&engine, pay("paid", &code, 100, 0))).payment;
+    let mut digits = unknown_code().as_str().to_owned();
+    digits.replace_range(8..10, "42");
+    let waits = pay("same", &Code::parse(&digits).unwrap(), 10, 300);
+    let waiting = engine.send_later(42, Ask::Decide(Box::new(waits)), PATIENCE).unwrap();
+    let conflict = Refusal::RequestIdConflict;
+    let answer = settle(&engine, refund("same", paid.first_sequence, 10));
+    assert!(
+        matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == conflict),
+        "{answer:?}"
+    );
+    assert_eq!(payment(waiting.blocking_recv().unwrap()).payment.request.as_str(), "same");
+    assert_eq!(payer.balance(&engine), 900);
+    engine.stop();
+}
+
+#[test]
+fn a_reader_without_the_right_does_not_end_what_waits_for_another() {
+    let engine = start(&model());
+    let payer = Payer::open(&engine, "other", 1_000);
+    let (code, register) = payer.make();
+    let waits = pay("waits", &code, 10, 20_000);
+    let waiting = engine.send_later(PARTITION, Ask::Decide(Box::new(waits)), PATIENCE).unwrap();
+    let Command::Reverse(mut wish) = reverse("waits") else { panic!("it reverses") };
+    wish.reader = ReaderId::from_raw([5; 16]);
+    let not_yours = Refusal::NotYours;
+    let answer = settle(&engine, Command::Reverse(wish));
+    assert!(
+        matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == not_yours),
+        "{answer:?}"
+    );
+    decide(&engine, register).unwrap();
+    let paid = payment(waiting.blocking_recv().unwrap()).payment;
+    assert_eq!(paid.status, PaymentStatus::Approved);
+    engine.stop();
+}
+
+#[test]
 fn a_full_disk_is_not_asked_without_pause_because_a_hold_is_over() {
     let model = Arc::new(ModelStore::new([8; 16]));
     let store: Arc<dyn Store> = Arc::clone(&model) as _;
@@ -139,5 +181,61 @@ fn a_full_disk_is_not_asked_without_pause_because_a_hold_is_over() {
     let state = Refusal::PaymentState;
     let answer = settle(&engine, Command::Capture(take));
     assert!(matches!(answer, Err(Refused::Rule { refusal, .. }) if refusal == state), "{answer:?}");
+    engine.stop();
+}
+
+#[test]
+fn nothing_is_written_past_the_index_by_a_way_round() {
+    let wrapped = Wrapped::new();
+    let store: Arc<dyn Store> = Arc::clone(&wrapped) as _;
+    let engine = start(&store);
+    let payer = Payer::open(&engine, "stuck", 1_000);
+    let code = payer.register(&engine);
+    wrapped.index_is_stuck.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(100));
+    let waits = pay("waits", &unknown_code(), 1, 12_000);
+    let waiting_long =
+        engine.send_later(PARTITION, Ask::Decide(Box::new(waits)), PATIENCE).unwrap();
+    let mut waiting = std::collections::VecDeque::new();
+    for number in 0..WINDOW + 1_000 {
+        if number == WINDOW / 2 {
+            payment(decide(&engine, pay("paid", &code, 10, 0)));
+        }
+        let command = pay(&format!("fill-{number:08}"), &unknown_code(), 1, 0);
+        let sent = engine.send_later(PARTITION, Ask::Decide(Box::new(command)), PATIENCE);
+        waiting.push_back(sent.unwrap());
+        if waiting.len() > 500 {
+            drop(waiting.pop_front().unwrap().blocking_recv().unwrap());
+        }
+    }
+    waiting.into_iter().for_each(|it| drop(it.blocking_recv().unwrap()));
+    let full = decide(&engine, reverse("new"));
+    assert!(matches!(full, Err(Refused::NotAccepted(_))), "{full:?}");
+    // Sent to a partition that is well, about what lies in the one that is not.
+    let elsewhere = ask(&engine, 3, Ask::Decide(Box::new(reverse("paid"))));
+    assert!(matches!(elsewhere, Err(Refused::NotAccepted(_))), "{elsewhere:?}");
+    let waited = waiting_long.blocking_recv().unwrap();
+    assert!(matches!(waited, Err(Refused::NotAccepted(_))), "{waited:?}");
+    engine.stop();
+}
+
+#[test]
+fn a_payment_outlives_the_tombstone_of_another_partition() {
+    let store = model();
+    let engine = start(&store);
+    let payer = Payer::open(&engine, "outlives", 1_000);
+    let elsewhere = ask(&engine, 3, Ask::Decide(Box::new(reverse("0-late"))));
+    assert!(matches!(elsewhere, Ok(Answer::Reversed(None))), "{elsewhere:?}");
+    let code = payer.register(&engine);
+    let declined = payment(decide(&engine, pay("0-late", &code, 10, 0))).payment;
+    fill_window(&engine, "1");
+    drop(engine);
+    let engine = start(&store);
+    match decide(&engine, pay("0-late", &code, 10, 0)) {
+        Err(Refused::NotInMemory(place)) => {
+            assert_eq!(place.first_sequence, declined.first_sequence)
+        }
+        other => panic!("decided again: {other:?}"),
+    }
     engine.stop();
 }
