@@ -7,8 +7,8 @@ use warifu_proto::id::{MerchantId, ReaderId};
 use warifu_proto::time::Timestamp;
 
 const WINDOW_MS: u64 = 60_000;
-const PER_READER_MAX: u32 = 20;
-const PER_MERCHANT_MAX: u32 = 100;
+pub(crate) const PER_READER_MAX: u32 = 20;
+pub(crate) const PER_MERCHANT_MAX: u32 = 100;
 /// Counters that are kept; old ones are dropped when there are more.
 const KEPT_MAX: usize = 100_000;
 

@@ -153,12 +153,12 @@ impl Lane {
             began,
             is_unsure: false,
             is_blocked: false,
+            refused_at: None,
             has_stopped: std::cell::Cell::new(false),
             told_age_at: Instant::now(),
         }
     }
 
-            refused_at: None,
     pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
         loop {
             match inbox.recv_timeout(self.patience()) {
@@ -381,13 +381,13 @@ impl Lane {
         let decision = hot.state.decide(&command, true, now, &self.vault);
         let answer = match decision {
             Ok(Decision::Commit(fact)) => self.write(partition, *fact, now),
-            Ok(Decision::Wait) if !self.parked.is_full() => match *command {
+            Ok(Decision::Wait) => match *command {
+                Command::Pay(pay) if self.parked.is_full_for(&pay) => Err(Refused::NotAccepted(
+                    "too many payments wait for their codes; try again in a moment",
+                )),
                 Command::Pay(pay) => return self.parked.park(Parked { partition, pay, replies }),
                 _ => Err(Refused::NotAccepted("only payments wait")),
             },
-            Ok(Decision::Wait) => Err(Refused::NotAccepted(
-                "too many payments wait for their codes; try again in a moment",
-            )),
             Ok(Decision::Repeat { sequence }) => {
                 payment(&hot.state, sequence, None).map(Answer::Payment)
             }
@@ -477,6 +477,9 @@ impl Lane {
 
     /// Holds and questions whose time is over end by the clock, not by anybody's request.
     fn end_due(&mut self, now: Timestamp) {
+        if self.refused_at.is_some_and(|at| at.elapsed() < END_AGAIN) {
+            return self.is_blocked = true;
+        }
         let is_due = |it: &Hot| it.state.next_due().is_some_and(|at| at <= now);
         let due: Vec<u8> = self
             .partitions
@@ -492,9 +495,6 @@ impl Lane {
                     self.is_blocked = true;
                     break;
                 }
-        if self.refused_at.is_some_and(|at| at.elapsed() < END_AGAIN) {
-            return self.is_blocked = true;
-        }
                 let Some(hot) = self.partitions.get(&partition) else { break };
                 match hot.state.decide_due(now) {
                     Ok(Some(Decision::Commit(fact))) => {
@@ -651,6 +651,7 @@ impl Lane {
         self.batch.before.clear();
         self.batch.after.clear();
         self.claimed.clear();
+        self.refused_at = None;
         self.shared.committed.send_replace(position);
     }
 
@@ -666,7 +667,6 @@ impl Lane {
                 Some(partition) => self.requests.insert(key, partition),
                 None => self.requests.remove(&key),
             };
-        self.refused_at = None;
         }
         for before in &self.batch.before {
             let Some(hot) = self.partitions.get_mut(&before.partition) else { continue };
@@ -674,6 +674,7 @@ impl Lane {
             hot.head = *before;
         }
         self.batch = Batch::default();
+        (self.refused_at, self.is_blocked) = (Some(Instant::now()), true);
         for (_, answer) in &mut self.answers {
             *answer =
                 Err(Refused::NotAccepted("the journal can't be written now; see the issuer's log"));
@@ -689,7 +690,6 @@ impl Lane {
 
     /// Why nothing may be decided at that time.
     fn trouble(&self, now: Timestamp) -> Option<&'static str> {
-        (self.refused_at, self.is_blocked) = (Some(Instant::now()), true);
         if self.has_stopped.get() {
             return *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         }

@@ -1,15 +1,17 @@
 //! Payments whose registration has not arrived: found by their request id (a repeat joins), by the place of their code
 //! (a registration wakes them), and by time (a wait is over).
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use tokio::sync::oneshot;
 use warifu_core::decide::Pay;
-use warifu_proto::id::MerchantId;
+use warifu_proto::id::{MerchantId, ReaderId};
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use super::{Answer, Refused};
+use crate::misses::{PER_MERCHANT_MAX, PER_READER_MAX};
 
 /// Most payments that wait at one time.
 const PARKED_MAX: usize = 10_000;
@@ -31,6 +33,8 @@ pub(super) struct Parking {
     parked: HashMap<Key, Parked>,
     by_place: HashMap<Place, Vec<Key>>,
     by_time: BTreeSet<(Timestamp, MerchantId, RequestId)>,
+    by_reader: HashMap<ReaderId, u32>,
+    by_merchant: HashMap<MerchantId, u32>,
 }
 
 impl Parking {
@@ -38,8 +42,13 @@ impl Parking {
         self.parked.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether this one can't wait as well. A reader and a merchant have as many waiting as they may make misses in a
+    /// minute: more at a time would be guesses that nobody has counted yet.
+    pub(super) fn is_full_for(&self, pay: &Pay) -> bool {
+        let waits = |count: Option<&u32>, max: u32| count.is_some_and(|it| *it >= max);
         self.parked.len() >= PARKED_MAX
+            || waits(self.by_reader.get(&pay.reader), PER_READER_MAX)
+            || waits(self.by_merchant.get(&pay.merchant), PER_MERCHANT_MAX)
     }
 
     /// The payment that waits under a request id.
@@ -78,6 +87,8 @@ impl Parking {
         let key = (parked.pay.merchant, parked.pay.request.clone());
         self.by_time.insert((parked.pay.wait_until, key.0, key.1.clone()));
         self.by_place.entry(place(&parked)).or_default().push(key.clone());
+        *self.by_reader.entry(parked.pay.reader).or_default() += 1;
+        *self.by_merchant.entry(parked.pay.merchant).or_default() += 1;
         self.parked.insert(key, parked);
     }
 
@@ -108,6 +119,8 @@ impl Parking {
     fn take(&mut self, key: &Key) -> Option<Parked> {
         let parked = self.parked.remove(key)?;
         self.by_time.remove(&(parked.pay.wait_until, key.0, key.1.clone()));
+        uncount(&mut self.by_reader, parked.pay.reader);
+        uncount(&mut self.by_merchant, parked.pay.merchant);
         let place = place(&parked);
         if let Some(keys) = self.by_place.get_mut(&place) {
             keys.retain(|it| it != key);
@@ -116,6 +129,15 @@ impl Parking {
             }
         }
         Some(parked)
+    }
+}
+
+fn uncount<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, of: K) {
+    if let Entry::Occupied(mut count) = counts.entry(of) {
+        *count.get_mut() = count.get().saturating_sub(1);
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 

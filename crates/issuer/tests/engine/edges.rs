@@ -239,3 +239,20 @@ fn a_payment_outlives_the_tombstone_of_another_partition() {
     }
     engine.stop();
 }
+
+#[test]
+fn one_reader_can_not_have_more_guesses_under_way_than_it_may_make_misses() {
+    let engine = start(&model());
+    let guess = |number: usize| {
+        let command = pay(&format!("guess-{number}"), &unknown_code(), 1, 1_000);
+        engine.send_later(PARTITION, Ask::Decide(Box::new(command)), PATIENCE).unwrap()
+    };
+    let guesses: Vec<_> = (0..50).map(guess).collect();
+    let answers: Vec<_> = guesses.into_iter().map(|it| it.blocking_recv().unwrap()).collect();
+    let refused = answers.iter().filter(|it| matches!(it, Err(Refused::NotAccepted(_)))).count();
+    assert_eq!(refused, 30);
+    // They have ended: others may wait.
+    let later = guess(50).blocking_recv().unwrap();
+    assert_eq!(payment(later).payment.rejection, Some(Rejection::CodeUnknown));
+    engine.stop();
+}
