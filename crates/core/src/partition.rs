@@ -275,12 +275,12 @@ impl Partition {
         while self.remembered.front().is_some_and(|(sequence, ..)| *sequence <= until) {
             let Some((sequence, caller, request)) = self.remembered.pop_front() else { break };
             let key = (caller, request);
-            // A tombstone whose payment came after all stays remembered by the payment.
-            if self.requests.get(&key).is_some_and(|it| it.sequence != sequence) {
-                continue;
+            // A tombstone whose payment came after all stays remembered by the payment; what follows from forgetting is
+            // the same whether or not the payment came before that: a replay forgets sooner than a batch does.
+            if self.requests.get(&key).is_none_or(|it| it.sequence == sequence) {
+                forgotten(caller, &key.1);
+                self.requests.remove(&key);
             }
-            forgotten(caller, &key.1);
-            self.requests.remove(&key);
             let past = self.pasts.entry(key.0).or_default();
             if past.greatest_forgotten.as_ref().is_none_or(|greatest| key.1 > *greatest) {
                 past.greatest_forgotten = Some(key.1);

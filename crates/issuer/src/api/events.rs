@@ -91,7 +91,13 @@ fn cursor(position: u64) -> String {
 fn read_cursor(text: &str) -> ApiResult<u64> {
     let bad = || ApiProblem::new(ProblemCode::Malformed, "after must be `next` of a former answer");
     let [version, position @ ..]: [u8; 9] = base64url::decode_array(text).map_err(|_| bad())?;
-    if version == CURSOR_VERSION { Ok(u64::from_be_bytes(position)) } else { Err(bad()) }
+    let position = u64::from_be_bytes(position);
+    // No journal gets further than its database can count.
+    if version == CURSOR_VERSION && i64::try_from(position).is_ok() {
+        Ok(position)
+    } else {
+        Err(bad())
+    }
 }
 
 fn entry_at(store: &dyn Store, position: u64) -> anyhow::Result<Entry> {

@@ -228,7 +228,9 @@ pub(crate) async fn show(
     loop {
         let state = app.engine.payment(place, PATIENCE).await.map_err(problem)?;
         // The time of the decision is part of the id: with another time it names nothing.
-        if id_of(app.prefix(), state.partition, &state.payment) != id {
+        // Another merchant's is not waited for either: that would say how it stands.
+        let is_theirs = state.payment.merchant == reader.merchant.common.id;
+        if !is_theirs || id_of(app.prefix(), state.partition, &state.payment) != id {
             return Err(problem(Refused::NotFound));
         }
         if state.payment.status != PaymentStatus::AwaitingPayer || clock::now() >= until {
