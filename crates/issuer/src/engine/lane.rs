@@ -320,6 +320,10 @@ impl Lane {
             }
             Err(refused) => return self.answers.push((reply, Err(refused))),
         }
+        if self.parked.is_full_for(&pay) {
+            // Before anything is compared: whoever is refused has learned nothing about the code.
+            return refuse(reply, "too many payments wait for their codes; try again in a moment");
+        }
         self.decide_new(partition, Box::new(Command::Pay(pay)), vec![reply], now);
     }
 
@@ -382,9 +386,6 @@ impl Lane {
         let answer = match decision {
             Ok(Decision::Commit(fact)) => self.write(partition, *fact, now),
             Ok(Decision::Wait) => match *command {
-                Command::Pay(pay) if self.parked.is_full_for(&pay) => Err(Refused::NotAccepted(
-                    "too many payments wait for their codes; try again in a moment",
-                )),
                 Command::Pay(pay) => return self.parked.park(Parked { partition, pay, replies }),
                 _ => Err(Refused::NotAccepted("only payments wait")),
             },

@@ -247,7 +247,12 @@ fn one_reader_can_not_have_more_guesses_under_way_than_it_may_make_misses() {
         let command = pay(&format!("guess-{number}"), &unknown_code(), 1, 1_000);
         engine.send_later(PARTITION, Ask::Decide(Box::new(command)), PATIENCE).unwrap()
     };
+    let payer = Payer::open(&engine, "guessed", 1_000);
+    let code = payer.register(&engine);
     let guesses: Vec<_> = (0..50).map(guess).collect();
+    // The one that is refused has not been compared: it would have been right.
+    let right = decide(&engine, pay("right", &code, 10, 1_000));
+    assert!(matches!(right, Err(Refused::NotAccepted(_))), "{right:?}");
     let answers: Vec<_> = guesses.into_iter().map(|it| it.blocking_recv().unwrap()).collect();
     let refused = answers.iter().filter(|it| matches!(it, Err(Refused::NotAccepted(_)))).count();
     assert_eq!(refused, 30);
