@@ -46,7 +46,7 @@ impl Partition {
             .filter(|(_, it)| !it.usage.is_unlinked)
             .ok_or(Rejection::RegistrationInvalid)?;
         let mut usage = credential.usage;
-        let is_overtaken = usage.codes().iter().any(|newer| {
+        let is_overtaken = usage.codes().any(|newer| {
             let number = newer.code_sequence;
             let booked =
                 self.codes.find_registration(usize::from(newer.slot), credential_number, number);
