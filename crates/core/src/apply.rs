@@ -12,7 +12,7 @@ mod standing;
 
 pub(crate) use life::{legs_of, moved_minor};
 
-use warifu_proto::id::{AccountId, CredentialId, MerchantId};
+use warifu_proto::id::MerchantId;
 use warifu_proto::link::LinkKeys;
 use warifu_proto::message::AccountKind;
 use warifu_proto::request_id::RequestId;
@@ -22,7 +22,8 @@ use crate::Corrupt;
 use crate::account::{Account, AccountStanding, Day};
 use crate::credential::{Credential, Invitation, InvitationState, Usage};
 use crate::entry::{AccountOpened, Digest, Entry, Fact, Invited, Linked};
-use crate::partition::{Answered, OPERATOR, Partition, Remembered};
+use crate::partition::{Answered, OPERATOR, Partition, Remembered, raw_id};
+use crate::requests::Line;
 use crate::undo::{Old, UndoLog};
 use crate::vault::Vault;
 
@@ -62,6 +63,7 @@ impl Partition {
         }
         undo.keep(Old::Head(self.sequence, self.time, self.business_day));
         (self.sequence, self.time) = (entry.sequence, entry.at);
+        self.requests.take_secret(vault.table_secret());
         self.tidy_in_turn(undo);
         match &entry.fact {
             Fact::AccountOpened(it) => self.open_account(it, undo),
@@ -104,8 +106,8 @@ impl Partition {
             standing: AccountStanding::Active,
             day: Day::default(),
         });
-        let id_of = |it| account_id(&self.accounts, it);
-        self.account_numbers.insert(number, &it.account, id_of);
+        let id_of = |it| raw_id(&self.accounts, it);
+        self.account_numbers.insert(number, it.account.raw(), id_of);
         undo.keep(Old::AccountOpened);
         self.remember(OPERATOR, &it.request, it.digest, Answered::Operator, undo)
     }
@@ -164,8 +166,8 @@ impl Partition {
             keys: LinkKeys::from_bytes(&keys),
             usage: Usage::new(),
         });
-        let id_of = |it| credential_id(&self.credentials, it);
-        self.credential_numbers.insert(number, &it.credential, id_of);
+        let id_of = |it| raw_id(&self.credentials, it);
+        self.credential_numbers.insert(number, it.credential.raw(), id_of);
         undo.keep(Old::CredentialLinked);
         Ok(())
     }
@@ -185,17 +187,17 @@ impl Partition {
         answered: Answered,
         undo: &mut UndoLog,
     ) -> Fit {
-        let key = (caller, request.clone());
-        let before = self.requests.get(&key).copied();
+        let before = self.requests.get(caller, request);
         let was_reversed = before.is_some_and(|it| it.answered == Answered::Tombstone);
         // A payment that comes after its reversal is declined, and from then on is what the id stands for.
         if before.is_some() && !(was_reversed && answered == Answered::Payment) {
             return Err("its request id was used before");
         }
         let sequence = self.sequence;
-        self.remembered.push_back((sequence, caller, request.clone()));
-        self.requests.insert(key, Remembered { sequence, answered, digest });
-        undo.keep(Old::Request(caller, request.clone(), before));
+        let remembered = Remembered { sequence, answered, digest };
+        let line = Line { caller, request: request.clone(), remembered };
+        let before = self.requests.add(line);
+        undo.keep(Old::RequestAdded(before));
         Ok(())
     }
 
@@ -212,12 +214,4 @@ impl Partition {
         credential.usage = usage;
         Ok(())
     }
-}
-
-fn account_id(accounts: &[Account], number: u32) -> Option<AccountId> {
-    accounts.get(usize::try_from(number).ok()?).map(|it| it.id)
-}
-
-fn credential_id(credentials: &[Credential], number: u32) -> Option<CredentialId> {
-    credentials.get(usize::try_from(number).ok()?).map(|it| it.id)
 }

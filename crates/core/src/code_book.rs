@@ -63,6 +63,10 @@ impl BookedCode {
         self.refusal(now).is_none()
     }
 
+    fn is_old(&self, now: Timestamp) -> bool {
+        now.since_ms(self.registered_at) >= FORGET_AFTER_MS
+    }
+
     fn encode(&self, to: &mut Writer) {
         to.u32(self.credential_number);
         to.u32(self.code_sequence);
@@ -187,6 +191,11 @@ impl CodeBook {
     }
 }
 
+/// Whether the slot has codes that arrived long ago. They lie in order of arrival, so the first one tells.
+pub(crate) fn is_due(codes: &[BookedCode], now: Timestamp) -> bool {
+    codes.first().is_some_and(|it| it.is_old(now))
+}
+
 /// Forgets codes that arrived long ago and, beyond a handful, those spent ones that arrived first. Says which, each with
 /// the place where it lay when it was taken out.
 pub(crate) fn tidy(
@@ -194,10 +203,13 @@ pub(crate) fn tidy(
     now: Timestamp,
     mut gone: impl FnMut(usize, &BookedCode),
 ) {
-    let is_old = |it: &BookedCode| now.since_ms(it.registered_at) >= FORGET_AFTER_MS;
+    if codes.len() <= SPENT_PER_SLOT_MAX && !is_due(codes, now) {
+        return;
+    }
+    let is_old = |it: &BookedCode| it.is_old(now);
     let spent = codes.iter().filter(|it| !is_old(it) && !it.is_live(now)).count();
     let mut surplus = spent.saturating_sub(SPENT_PER_SLOT_MAX);
-    if surplus == 0 && !codes.iter().any(is_old) {
+    if surplus == 0 && !is_due(codes, now) {
         return;
     }
     let mut kept = 0_usize;

@@ -29,6 +29,7 @@ pub mod partition;
 pub mod payment;
 mod payment_book;
 pub mod place;
+mod requests;
 pub mod snapshot;
 pub mod undo;
 pub mod vault;

@@ -3,7 +3,7 @@
 //! Law: equal entries give equal state. Nothing here depends on when a program was started, on what it was asked, or
 //! on how far an index has got: what is remembered of past requests is a fixed window of sequences ([`WINDOW`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use warifu_proto::id::{AccountId, CredentialId, InvitationId, MerchantId};
 use warifu_proto::request_id::RequestId;
@@ -17,6 +17,7 @@ use crate::entry::Digest;
 use crate::limits::Limits;
 use crate::payment::Payment;
 use crate::payment_book::PaymentBook;
+use crate::requests::Requests;
 
 /// How many of its last entries a partition remembers payments and request ids of. Older ones are found by the index,
 /// which must therefore never lag further than this. At 6 000 payments/s in one partition it is five seconds.
@@ -76,9 +77,7 @@ pub struct Partition {
     pub(crate) merchants: BTreeMap<(MerchantId, u16), i128>,
     /// By currency number, in minor units.
     pub(crate) world: BTreeMap<u16, i128>,
-    pub(crate) requests: BTreeMap<(MerchantId, RequestId), Remembered>,
-    /// In order of sequence: who to forget next.
-    pub(crate) remembered: VecDeque<(u64, MerchantId, RequestId)>,
+    pub(crate) requests: Requests,
     pub(crate) pasts: BTreeMap<MerchantId, Past>,
     /// Of accounts that have their own.
     pub(crate) limits: BTreeMap<u32, Limits>,
@@ -101,8 +100,7 @@ impl Partition {
             codes: CodeBook::default(),
             merchants: BTreeMap::new(),
             world: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            remembered: VecDeque::new(),
+            requests: Requests::default(),
             pasts: BTreeMap::new(),
             limits: BTreeMap::new(),
             payments: PaymentBook::default(),
@@ -137,7 +135,7 @@ impl Partition {
 
     /// An account by its id, with its number.
     pub fn account_by_id(&self, id: AccountId) -> Option<(u32, &Account)> {
-        let number = self.account_numbers.find(&id, |it| self.account(it).map(|it| it.id))?;
+        let number = self.account_numbers.find(id.raw(), |it| raw_id(&self.accounts, it))?;
         Some((number, self.account(number)?))
     }
 
@@ -153,7 +151,7 @@ impl Partition {
 
     /// A credential by its id, with its number.
     pub fn credential_by_id(&self, id: CredentialId) -> Option<(u32, &Credential)> {
-        let number = self.credential_numbers.find(&id, |it| self.credential(it).map(|it| it.id))?;
+        let number = self.credential_numbers.find(id.raw(), |it| raw_id(&self.credentials, it))?;
         Some((number, self.credential(number)?))
     }
 
@@ -233,13 +231,12 @@ impl Partition {
 
     /// What memory has of a request.
     pub fn remembered(&self, caller: MerchantId, request: &RequestId) -> Option<Remembered> {
-        // A tuple of references can't be looked up in a map of tuples; the clone is one small allocation.
-        self.requests.get(&(caller, request.clone())).copied()
+        self.requests.get(caller, request)
     }
 
     /// All request ids in memory, with their callers, in order of sequence.
     pub fn requests(&self) -> impl Iterator<Item = (MerchantId, &RequestId)> {
-        self.remembered.iter().map(|(_, caller, request)| (*caller, request))
+        self.requests.iter().map(|(it, _)| (it.caller, &it.request))
     }
 
     /// Per caller, the greatest request id that has left memory.
@@ -272,19 +269,38 @@ impl Partition {
     pub fn forget_with(&mut self, mut forgotten: impl FnMut(MerchantId, &RequestId)) {
         let Some(until) = self.sequence.checked_sub(WINDOW) else { return };
         self.payments.forget(until);
-        while self.remembered.front().is_some_and(|(sequence, ..)| *sequence <= until) {
-            let Some((sequence, caller, request)) = self.remembered.pop_front() else { break };
-            let key = (caller, request);
+        while let Some((gone, is_unknown)) = self.requests.forget(until) {
+            let (caller, request) = (gone.caller, gone.request);
             // A tombstone whose payment came after all stays remembered by the payment; what follows from forgetting is
             // the same whether or not the payment came before that: a replay forgets sooner than a batch does.
-            if self.requests.get(&key).is_none_or(|it| it.sequence == sequence) {
-                forgotten(caller, &key.1);
-                self.requests.remove(&key);
+            if is_unknown {
+                forgotten(caller, &request);
             }
-            let past = self.pasts.entry(key.0).or_default();
-            if past.greatest_forgotten.as_ref().is_none_or(|greatest| key.1 > *greatest) {
-                past.greatest_forgotten = Some(key.1);
+            let past = self.pasts.entry(caller).or_default();
+            if past.greatest_forgotten.as_ref().is_none_or(|greatest| request > *greatest) {
+                past.greatest_forgotten = Some(request);
             }
         }
     }
+}
+
+/// What an issuer gives an id to.
+pub(crate) trait Named {
+    fn raw_id(&self) -> [u8; 16];
+}
+
+impl Named for Account {
+    fn raw_id(&self) -> [u8; 16] {
+        self.id.raw()
+    }
+}
+
+impl Named for Credential {
+    fn raw_id(&self) -> [u8; 16] {
+        self.id.raw()
+    }
+}
+
+pub(crate) fn raw_id<T: Named>(of: &[T], number: u32) -> Option<[u8; 16]> {
+    of.get(usize::try_from(number).ok()?).map(Named::raw_id)
 }

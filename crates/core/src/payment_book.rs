@@ -26,6 +26,10 @@ pub(crate) struct PaymentBook {
 
 impl PaymentBook {
     pub(crate) fn get(&self, first_sequence: u64) -> Option<&Payment> {
+        // Most are asked for right after they began.
+        if let Some(newest) = self.recent.back().filter(|it| it.first_sequence == first_sequence) {
+            return Some(newest);
+        }
         match self.recent.binary_search_by_key(&first_sequence, |it| it.first_sequence) {
             Ok(at) => self.recent.get(at),
             Err(_) => self.older.get(&first_sequence),

@@ -14,8 +14,10 @@ use crate::code_book::CodeBook;
 use crate::credential::{Credential, Invitation};
 use crate::layout::{LayoutError, Reader, Writer};
 use crate::limits::Limits;
-use crate::partition::{Answered, Partition, Past, Remembered};
+use crate::entry::Digest;
+use crate::partition::{Answered, Partition, Past, Remembered, raw_id};
 use crate::payment_book::PaymentBook;
+use crate::requests::Line;
 use crate::vault::Vault;
 
 const VERSION: u8 = 1;
@@ -70,14 +72,16 @@ impl Partition {
     /// In order of sequence. A tombstone whose payment came after all lies under the id that the payment has now: its
     /// line says so by a later sequence.
     fn encode_requests(&self, to: &mut Writer) {
-        to.count(self.remembered.len());
-        for (sequence, caller, request) in &self.remembered {
-            to.u64(*sequence);
-            to.raw(&caller.raw());
-            to.request_id(request);
-            let now = self.requests.get(&(*caller, request.clone()));
-            to.flag(now.is_some_and(|it| it.sequence == *sequence));
-            let Some(now) = now.filter(|it| it.sequence == *sequence) else { continue };
+        to.count(self.requests.len());
+        for (line, is_newest) in self.requests.iter() {
+            let now = line.remembered;
+            to.u64(now.sequence);
+            to.raw(&line.caller.raw());
+            to.request_id(&line.request);
+            to.flag(is_newest);
+            if !is_newest {
+                continue;
+            }
             to.raw(&now.digest);
             let (kind, first_sequence) = match now.answered {
                 Answered::Operator => (1, 0),
@@ -90,12 +94,18 @@ impl Partition {
         }
     }
 
-    fn decode_requests(&mut self, from: &mut Reader<'_>) -> Result<(), LayoutError> {
+    fn decode_requests(
+        &mut self,
+        from: &mut Reader<'_>,
+        vault: &Vault,
+    ) -> Result<(), LayoutError> {
         let line = |from: &mut Reader<'_>| {
             let (sequence, caller) = (from.u64()?, MerchantId::from_raw(from.array()?));
             let request = from.request_id()?;
             if !from.flag()? {
-                return Ok((sequence, caller, request, None));
+                let (digest, answered) = (Digest::default(), Answered::Tombstone);
+                let remembered = Remembered { sequence, digest, answered };
+                return Ok(Line { caller, request, remembered });
             }
             let digest = from.array()?;
             let answered = match (from.u8()?, from.u64()?) {
@@ -105,13 +115,11 @@ impl Partition {
                 (4, 0) => Answered::Tombstone,
                 _ => return Err(LayoutError("an unknown kind of request")),
             };
-            Ok((sequence, caller, request, Some(Remembered { sequence, digest, answered })))
+            Ok(Line { caller, request, remembered: Remembered { sequence, digest, answered } })
         };
-        for (sequence, caller, request, remembered) in from.many(line)? {
-            if let Some(remembered) = remembered {
-                self.requests.insert((caller, request.clone()), remembered);
-            }
-            self.remembered.push_back((sequence, caller, request));
+        self.requests.take_secret(vault.table_secret());
+        for line in from.many(line)? {
+            self.requests.add(line);
         }
         Ok(())
     }
@@ -131,10 +139,10 @@ impl Partition {
         state.business_day = from.u32()?;
         state.accounts = from.many(Account::decode)?;
         state.account_numbers =
-            ById::of(state.accounts.len(), |it| state.account(it).map(|it| it.id));
+            ById::of(state.accounts.len(), |it| raw_id(&state.accounts, it));
         state.credentials = from.many(|from| Credential::decode(from, vault))?;
         state.credential_numbers =
-            ById::of(state.credentials.len(), |it| state.credential(it).map(|it| it.id));
+            ById::of(state.credentials.len(), |it| raw_id(&state.credentials, it));
         state.invitations =
             from.many(|from| Invitation::decode(from, vault))?.into_iter().collect();
         state.codes = CodeBook::decode(from)?;
@@ -151,7 +159,7 @@ impl Partition {
             .collect();
         state.limits =
             from.many(|from| Ok((from.u32()?, Limits::decode(from)?)))?.into_iter().collect();
-        state.decode_requests(from)?;
+        state.decode_requests(from, vault)?;
         let past = |from: &mut Reader<'_>| {
             let caller = MerchantId::from_raw(from.array()?);
             Ok((caller, Past { greatest_forgotten: Some(from.request_id()?) }))

@@ -1,15 +1,15 @@
 //! Old values, kept while a batch is not committed, so that a refused commit leaves no trace.
 
 use warifu_proto::id::{InvitationId, MerchantId};
-use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use crate::account::Account;
 use crate::code_book::BookedCode;
 use crate::credential::{Invitation, Usage};
 use crate::limits::Limits;
-use crate::partition::{Partition, Remembered};
+use crate::partition::Partition;
 use crate::payment::Payment;
+use crate::requests::LineNumber;
 
 /// One value as it was.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) enum Old {
     CodeForgotten(u16, usize, BookedCode),
     Merchant((MerchantId, u16), Option<i128>),
     World(u16, Option<i128>),
-    Request(MerchantId, RequestId, Option<Remembered>),
+    RequestAdded(Option<LineNumber>),
     Limits(u32, Option<Limits>),
     PaymentBegun,
     PaymentChanged(u64, Option<Box<Payment>>),
@@ -71,8 +71,9 @@ impl Old {
                 (to.sequence, to.time, to.business_day) = (sequence, time, day);
             }
             Self::AccountOpened => {
-                to.accounts.pop();
-                to.account_numbers.remove(last(to.accounts.len()));
+                if let Some(gone) = to.accounts.pop() {
+                    to.account_numbers.remove(last(to.accounts.len()), gone.id.raw());
+                }
             }
             Self::Account(number, old) => {
                 if let Some(account) =
@@ -82,8 +83,9 @@ impl Old {
                 }
             }
             Self::CredentialLinked => {
-                to.credentials.pop();
-                to.credential_numbers.remove(last(to.credentials.len()));
+                if let Some(gone) = to.credentials.pop() {
+                    to.credential_numbers.remove(last(to.credentials.len()), gone.id.raw());
+                }
             }
             Self::Usage(number, old) => {
                 if let Some(credential) =
@@ -110,10 +112,7 @@ impl Old {
             }
             Self::Merchant(key, old) => put_or_remove(&mut to.merchants, key, old),
             Self::World(currency, old) => put_or_remove(&mut to.world, currency, old),
-            Self::Request(caller, request, old) => {
-                put_or_remove(&mut to.requests, (caller, request), old);
-                to.remembered.pop_back();
-            }
+            Self::RequestAdded(before) => to.requests.undo_add(before),
             Self::Limits(account_number, old) => {
                 put_or_remove(&mut to.limits, account_number, old);
             }

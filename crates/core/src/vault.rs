@@ -12,18 +12,28 @@ use zeroize::Zeroizing;
 pub const SEAL_BYTES: usize = 16;
 
 /// Holds the issuer's vault key. Wiped on drop, never printed.
-pub struct Vault(Zeroizing<[u8; 32]>);
+pub struct Vault {
+    key: Zeroizing<[u8; 32]>,
+    table_secret: u64,
+}
 
 impl Vault {
     /// Takes the key.
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        let [a, b, c, d, e, f, g, h, ..] = mac::hmac_sha256(&key, &[b"warifu/table/v1\n"]);
+        let table_secret = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self { key: Zeroizing::new(key), table_secret }
+    }
+
+    /// What nobody outside knows of the tables that look-ups by foreign ids go through.
+    pub(crate) fn table_secret(&self) -> u64 {
+        self.table_secret
     }
 
     fn key_of<K: Kind>(&self, id: Id<K>) -> LessSafeKey {
         let label = K::PREFIX.as_bytes();
         let key = Zeroizing::new(mac::hmac_sha256(
-            self.0.as_slice(),
+            self.key.as_slice(),
             &[b"warifu/vault/v1\n", label, b"\n", &id.raw()],
         ));
         LessSafeKey::new(

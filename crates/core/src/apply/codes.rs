@@ -6,7 +6,7 @@ use warifu_proto::limits::RETIRE_GRACE_MS;
 use warifu_proto::time::Timestamp;
 
 use super::Fit;
-use crate::code_book::{BookedCode, SLOTS, tidy};
+use crate::code_book::{BookedCode, SLOTS, is_due, tidy};
 use crate::credential::{CODES_MAX, CodeRef, Usage};
 use crate::entry::{Registered, Withdrawn};
 use crate::partition::Partition;
@@ -156,11 +156,15 @@ impl Partition {
         u16::try_from(locator.slot()).map_err(|_| "a slot above 9999")
     }
 
-    /// One slot with every entry, so that those are tidied too where nothing arrives any more.
+    /// One slot with every entry, so that those are tidied too where nothing arrives any more: of what is old. What is
+    /// too much goes when more arrives.
     pub(super) fn tidy_in_turn(&mut self, undo: &mut UndoLog) {
         let slots = u64::try_from(SLOTS).unwrap_or(u64::MAX);
         let turn = self.sequence.checked_rem(slots).unwrap_or_default();
-        self.tidy_slot(u16::try_from(turn).unwrap_or_default(), undo);
+        let turn = u16::try_from(turn).unwrap_or_default();
+        if is_due(self.codes.slot(usize::from(turn)), self.time) {
+            self.tidy_slot(turn, undo);
+        }
     }
 
     fn tidy_slot(&mut self, slot: u16, undo: &mut UndoLog) {
