@@ -22,7 +22,7 @@ use crate::Corrupt;
 use crate::account::{Account, AccountStanding, Day};
 use crate::credential::{Credential, Invitation, InvitationState, Usage};
 use crate::entry::{AccountOpened, Digest, Entry, Fact, Invited, Linked};
-use crate::partition::{Answered, OPERATOR, Partition, Remembered, raw_id};
+use crate::partition::{Answered, OPERATOR, Partition, Remembered, credential_id};
 use crate::requests::Line;
 use crate::undo::{Old, UndoLog};
 use crate::vault::Vault;
@@ -106,8 +106,9 @@ impl Partition {
             standing: AccountStanding::Active,
             day: Day::default(),
         });
-        let id_of = |it| raw_id(&self.accounts, it);
-        self.account_numbers.insert(number, it.account.raw(), id_of);
+        let accounts = &self.accounts;
+        let id_of = |it| accounts.get(usize::try_from(it).ok()?).map(|it| it.id);
+        self.account_numbers.insert(number, &it.account, id_of);
         undo.keep(Old::AccountOpened);
         self.remember(OPERATOR, &it.request, it.digest, Answered::Operator, undo)
     }
@@ -166,7 +167,7 @@ impl Partition {
             keys: LinkKeys::from_bytes(&keys),
             usage: Usage::new(),
         });
-        let id_of = |it| raw_id(&self.credentials, it);
+        let id_of = |it| credential_id(&self.credentials, it);
         self.credential_numbers.insert(number, it.credential.raw(), id_of);
         undo.keep(Old::CredentialLinked);
         Ok(())

@@ -22,6 +22,7 @@ pub mod code_book;
 pub mod credential;
 pub mod decide;
 pub mod entry;
+mod id_table;
 pub mod layout;
 pub mod life;
 pub mod limits;

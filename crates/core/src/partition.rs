@@ -14,6 +14,7 @@ use crate::by_id::ById;
 use crate::code_book::{BookedCode, CodeBook};
 use crate::credential::{Credential, Invitation};
 use crate::entry::Digest;
+use crate::id_table::IdTable;
 use crate::limits::Limits;
 use crate::payment::Payment;
 use crate::payment_book::PaymentBook;
@@ -70,7 +71,7 @@ pub struct Partition {
     pub(crate) accounts: Vec<Account>,
     pub(crate) account_numbers: ById,
     pub(crate) credentials: Vec<Credential>,
-    pub(crate) credential_numbers: ById,
+    pub(crate) credential_numbers: IdTable,
     pub(crate) invitations: BTreeMap<InvitationId, Invitation>,
     pub(crate) codes: CodeBook,
     /// By merchant and currency number, in minor units. They have no floor.
@@ -95,7 +96,7 @@ impl Partition {
             accounts: Vec::new(),
             account_numbers: ById::default(),
             credentials: Vec::new(),
-            credential_numbers: ById::default(),
+            credential_numbers: IdTable::default(),
             invitations: BTreeMap::new(),
             codes: CodeBook::default(),
             merchants: BTreeMap::new(),
@@ -135,7 +136,7 @@ impl Partition {
 
     /// An account by its id, with its number.
     pub fn account_by_id(&self, id: AccountId) -> Option<(u32, &Account)> {
-        let number = self.account_numbers.find(id.raw(), |it| raw_id(&self.accounts, it))?;
+        let number = self.account_numbers.find(&id, |it| self.account(it).map(|it| it.id))?;
         Some((number, self.account(number)?))
     }
 
@@ -151,7 +152,8 @@ impl Partition {
 
     /// A credential by its id, with its number.
     pub fn credential_by_id(&self, id: CredentialId) -> Option<(u32, &Credential)> {
-        let number = self.credential_numbers.find(id.raw(), |it| raw_id(&self.credentials, it))?;
+        let number =
+            self.credential_numbers.find(id.raw(), |it| credential_id(&self.credentials, it))?;
         Some((number, self.credential(number)?))
     }
 
@@ -284,23 +286,6 @@ impl Partition {
     }
 }
 
-/// What an issuer gives an id to.
-pub(crate) trait Named {
-    fn raw_id(&self) -> [u8; 16];
-}
-
-impl Named for Account {
-    fn raw_id(&self) -> [u8; 16] {
-        self.id.raw()
-    }
-}
-
-impl Named for Credential {
-    fn raw_id(&self) -> [u8; 16] {
-        self.id.raw()
-    }
-}
-
-pub(crate) fn raw_id<T: Named>(of: &[T], number: u32) -> Option<[u8; 16]> {
-    of.get(usize::try_from(number).ok()?).map(Named::raw_id)
+pub(crate) fn credential_id(credentials: &[Credential], number: u32) -> Option<[u8; 16]> {
+    credentials.get(usize::try_from(number).ok()?).map(|it| it.id.raw())
 }

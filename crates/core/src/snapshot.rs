@@ -12,10 +12,11 @@ use crate::account::Account;
 use crate::by_id::ById;
 use crate::code_book::CodeBook;
 use crate::credential::{Credential, Invitation};
+use crate::entry::Digest;
+use crate::id_table::IdTable;
 use crate::layout::{LayoutError, Reader, Writer};
 use crate::limits::Limits;
-use crate::entry::Digest;
-use crate::partition::{Answered, Partition, Past, Remembered, raw_id};
+use crate::partition::{Answered, Partition, Past, Remembered, credential_id};
 use crate::payment_book::PaymentBook;
 use crate::requests::Line;
 use crate::vault::Vault;
@@ -94,11 +95,7 @@ impl Partition {
         }
     }
 
-    fn decode_requests(
-        &mut self,
-        from: &mut Reader<'_>,
-        vault: &Vault,
-    ) -> Result<(), LayoutError> {
+    fn decode_requests(&mut self, from: &mut Reader<'_>, vault: &Vault) -> Result<(), LayoutError> {
         let line = |from: &mut Reader<'_>| {
             let (sequence, caller) = (from.u64()?, MerchantId::from_raw(from.array()?));
             let request = from.request_id()?;
@@ -139,10 +136,10 @@ impl Partition {
         state.business_day = from.u32()?;
         state.accounts = from.many(Account::decode)?;
         state.account_numbers =
-            ById::of(state.accounts.len(), |it| raw_id(&state.accounts, it));
+            ById::of(state.accounts.len(), |it| state.account(it).map(|it| it.id));
         state.credentials = from.many(|from| Credential::decode(from, vault))?;
         state.credential_numbers =
-            ById::of(state.credentials.len(), |it| raw_id(&state.credentials, it));
+            IdTable::of(state.credentials.len(), |it| credential_id(&state.credentials, it));
         state.invitations =
             from.many(|from| Invitation::decode(from, vault))?.into_iter().collect();
         state.codes = CodeBook::decode(from)?;

@@ -71,9 +71,8 @@ impl Old {
                 (to.sequence, to.time, to.business_day) = (sequence, time, day);
             }
             Self::AccountOpened => {
-                if let Some(gone) = to.accounts.pop() {
-                    to.account_numbers.remove(last(to.accounts.len()), gone.id.raw());
-                }
+                to.accounts.pop();
+                to.account_numbers.remove(last(to.accounts.len()));
             }
             Self::Account(number, old) => {
                 if let Some(account) =
