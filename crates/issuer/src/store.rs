@@ -10,7 +10,10 @@
 mod conformance;
 pub mod frame;
 pub mod model;
+mod recent;
 pub mod sqlite;
+
+use std::sync::Arc;
 
 use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
@@ -63,6 +66,11 @@ impl Frame {
     /// Position of its last entry.
     pub fn last_position(&self) -> u64 {
         self.position + u64::try_from(self.entries.len()).unwrap_or_default() - 1
+    }
+
+    /// How many bytes its entries have.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|it| it.bytes.len()).sum()
     }
 }
 
@@ -163,14 +171,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`AppendError::NotCommitted`] when the store is as before, for certain.
-    fn append(&self, batch: &Batch) -> Result<u64, AppendError>;
+    fn append(&self, batch: Batch) -> Result<u64, AppendError>;
 
     /// Reads frames whose last position is at or after `position`, in order, up to about `bytes_max` of them; at least
-    /// one if there is any.
+    /// one if there is any. Frames are shared: what was appended a moment ago is read by several followers.
     ///
     /// # Errors
     /// When the store can't be read or a frame is damaged.
-    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Frame>, StoreError>;
+    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, StoreError>;
 
     /// Reads one entry by its place; the index must have got there.
     ///

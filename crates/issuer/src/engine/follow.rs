@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use warifu_core::entry::{Entry, Fact};
+use warifu_core::partition::WINDOW;
 use warifu_core::vault::Vault;
 
 use super::lane::request_of;
@@ -17,9 +18,13 @@ use crate::store::{ChangeRow, Frame, IndexRow, IndexRows, PlaceRow, Store};
 
 /// How much of the journal is indexed in one transaction, in bytes: some ten thousand entries at full load.
 const READ_BYTES: usize = 2 << 20;
-/// How often the index looks for news. Many entries in one transaction cost little more than a few; a whole window of a
-/// partition is seconds away.
-const IDLE: Duration = Duration::from_millis(25);
+/// How often the index looks for news.
+const IDLE: Duration = Duration::from_millis(20);
+/// So many entries are indexed at once, or what came in [`INDEX_EVERY`]: many in one transaction cost little more than a
+/// few, because they share pages. It is a quarter of the window that memory has, if all are of one partition.
+const INDEX_AT: u64 = WINDOW / 4;
+/// See [`INDEX_AT`].
+const INDEX_EVERY: Duration = Duration::from_millis(200);
 
 /// Brings the index up to the end of the journal.
 ///
@@ -39,7 +44,7 @@ pub(crate) fn catch_up_index(store: &dyn Store, shared: &Shared) -> anyhow::Resu
     Ok(())
 }
 
-fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
+fn index_frames(store: &dyn Store, frames: &[Arc<Frame>]) -> anyhow::Result<u64> {
     let mut rows = IndexRows::default();
     for frame in frames {
         let mut seen = [false; 256];
@@ -65,7 +70,7 @@ fn index_frames(store: &dyn Store, frames: &[Frame]) -> anyhow::Result<u64> {
     rows.requests.sort_by(|a, b| (a.caller, &a.request).cmp(&(b.caller, &b.request)));
     rows.places.sort_by_key(|it| (it.partition, it.first_sequence));
     rows.changes.sort_by_key(|it| (it.partition, it.first_sequence));
-    let position = frames.last().map_or(0, Frame::last_position);
+    let position = frames.last().map_or(0, |it| it.last_position());
     store.index(&rows, position)?;
     Ok(position)
 }
@@ -76,10 +81,15 @@ pub(crate) fn spawn_index(
     shared: Arc<Shared>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("index".to_owned()).spawn(move || {
+        let mut written_at = Instant::now();
         while !shared.stopping.load(Ordering::Acquire) {
             std::thread::sleep(IDLE);
-            let is_behind = *shared.committed.borrow() > *shared.indexed.borrow();
-            if is_behind && let Err(error) = catch_up_index(store.as_ref(), &shared) {
+            let behind = shared.committed.borrow().saturating_sub(*shared.indexed.borrow());
+            if behind == 0 || (behind < INDEX_AT && written_at.elapsed() < INDEX_EVERY) {
+                continue;
+            }
+            written_at = Instant::now();
+            if let Err(error) = catch_up_index(store.as_ref(), &shared) {
                 tracing::error!(%error, "the index could not be written; trying again");
                 std::thread::sleep(Duration::from_secs(1));
             }

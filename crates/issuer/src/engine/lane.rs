@@ -7,6 +7,7 @@
 //! A lone payment waits for nobody; under load hundreds share a commit. The idempotency record, the code's consumption
 //! and the money are one entry, so they can't come apart.
 
+use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,6 +53,25 @@ const END_AGAIN: Duration = Duration::from_secs(1);
 const TELL_AGE: Duration = Duration::from_secs(1);
 
 type Reply = oneshot::Sender<Result<Answer, Refused>>;
+
+/// Who waits for one answer: nearly always one.
+#[derive(Debug)]
+pub(super) struct Replies {
+    first: Reply,
+    more: Vec<Reply>,
+}
+
+impl From<Reply> for Replies {
+    fn from(first: Reply) -> Self {
+        Self { first, more: Vec::new() }
+    }
+}
+
+impl Replies {
+    fn refuse(self, why: &'static str) {
+        std::iter::once(self.first).chain(self.more).for_each(|reply| refuse(reply, why));
+    }
+}
 
 /// The lane's thread.
 #[derive(Debug)]
@@ -163,15 +183,17 @@ impl Lane {
         loop {
             match inbox.recv_timeout(self.patience()) {
                 Ok(job) => {
-                    let now = clock::now();
-                    self.take(job, now);
+                    let (now, instant) = (clock::now(), Instant::now());
+                    self.watch_clock(now);
+                    self.take(job, now, instant);
                     let more = inbox.try_iter().take(self.config.batch_max - 1);
-                    more.for_each(|job| self.take(job, now));
+                    more.for_each(|job| self.take(job, now, instant));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = clock::now();
+            self.watch_clock(now);
             self.end_waits(now);
             self.end_due(now);
             self.commit();
@@ -183,7 +205,7 @@ impl Lane {
             }
         }
         for parked in self.parked.take_all() {
-            parked.replies.into_iter().for_each(|reply| refuse(reply, "the issuer is stopping"));
+            parked.replies.refuse("the issuer is stopping");
         }
     }
 
@@ -195,15 +217,15 @@ impl Lane {
         Duration::from_millis(next.since_ms(clock::now())).min(IDLE)
     }
 
-    fn take(&mut self, job: Job, now: Timestamp) {
-        if job.deadline <= Instant::now() {
+    fn take(&mut self, job: Job, now: Timestamp, instant: Instant) {
+        if job.deadline <= instant {
             return refuse(job.reply, "it waited too long; try again in a moment");
         }
         if self.is_unsure {
             return refuse(job.reply, "the outcome of a commit is unknown: restart the issuer");
         }
         match job.ask {
-            Ask::Decide(command) => self.decide(job.partition, command, job.reply, now),
+            Ask::Decide(command) => self.decide(job.partition, *command, job.reply, now),
             ask => {
                 let answer = self.look(job.partition, &ask);
                 self.answers.push((job.reply, answer));
@@ -274,11 +296,11 @@ impl Lane {
         }
     }
 
-    fn decide(&mut self, partition: u8, command: Box<Command>, reply: Reply, now: Timestamp) {
-        if let Some(trouble) = self.trouble(now).or_else(|| self.index_trouble(partition)) {
+    fn decide(&mut self, partition: u8, command: Command, reply: Reply, now: Timestamp) {
+        if let Some(trouble) = self.trouble().or_else(|| self.index_trouble(partition)) {
             return refuse(reply, trouble);
         }
-        match *command {
+        match command {
             Command::Reverse(wish) => self.reverse(partition, wish, reply, now),
             Command::Pay(pay) => self.pay(partition, pay, reply, now),
             command => {
@@ -294,7 +316,7 @@ impl Lane {
                         return self.answers.push((reply, answer));
                     }
                 }
-                self.decide_new(partition, Box::new(command), vec![reply], now);
+                self.decide_new(partition, command, reply.into(), now);
             }
         }
     }
@@ -303,7 +325,7 @@ impl Lane {
         if let Some(parked) = self.parked.of_request(pay.merchant, &pay.request) {
             // The same attempt again joins the first; another under the same id is refused.
             if parked.pay.digest == pay.digest {
-                parked.replies.push(reply);
+                parked.replies.more.push(reply);
             } else {
                 self.answers.push((reply, Err(rule(Refusal::RequestIdConflict, now))));
             }
@@ -324,7 +346,7 @@ impl Lane {
             // Before anything is compared: whoever is refused has learned nothing about the code.
             return refuse(reply, "too many payments wait for their codes; try again in a moment");
         }
-        self.decide_new(partition, Box::new(Command::Pay(pay)), vec![reply], now);
+        self.decide_new(partition, Command::Pay(pay), reply.into(), now);
     }
 
     fn is_tombstone(&self, known: Known) -> Result<bool, Refused> {
@@ -344,7 +366,7 @@ impl Lane {
             // It has arrived and waits for its code: its wait is over now, and it is answered like any unknown code.
             let Parked { partition, mut pay, replies } = parked;
             pay.wait_until = now;
-            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
+            self.decide_new(partition, Command::Pay(pay), replies, now);
         }
         let partition = match self.find_request(wish.merchant, &wish.request) {
             Known::New => partition,
@@ -364,28 +386,22 @@ impl Lane {
                 Err(refused) => return self.answers.push((reply, Err(refused))),
             },
         };
-        self.decide_new(partition, Box::new(Command::Reverse(wish)), vec![reply], now);
+        self.decide_new(partition, Command::Reverse(wish), reply.into(), now);
     }
 
     /// Decides what was never asked before.
-    fn decide_new(
-        &mut self,
-        partition: u8,
-        command: Box<Command>,
-        replies: Vec<Reply>,
-        now: Timestamp,
-    ) {
+    fn decide_new(&mut self, partition: u8, command: Command, replies: Replies, now: Timestamp) {
         // Also for what waited, and for what was found in another partition than it was sent to.
-        if let Some(trouble) = self.trouble(now).or_else(|| self.index_trouble(partition)) {
-            return replies.into_iter().for_each(|reply| refuse(reply, trouble));
+        if let Some(trouble) = self.trouble().or_else(|| self.index_trouble(partition)) {
+            return replies.refuse(trouble);
         }
         let Some(hot) = self.partitions.get_mut(&partition) else {
-            return self.answer_all(replies, &Err(Refused::NotFound));
+            return self.answer_all(replies, Err(Refused::NotFound));
         };
         let decision = hot.state.decide(&command, true, now, &self.vault);
         let answer = match decision {
             Ok(Decision::Commit(fact)) => self.write(partition, *fact, now),
-            Ok(Decision::Wait) => match *command {
+            Ok(Decision::Wait) => match command {
                 Command::Pay(pay) => return self.parked.park(Parked { partition, pay, replies }),
                 _ => Err(Refused::NotAccepted("only payments wait")),
             },
@@ -414,11 +430,12 @@ impl Lane {
             Ok(Decision::LookUp) => Err(Refused::NotAccepted("the index was not asked")),
             Err(refusal) => Err(refused(&hot.state, refusal, &command, now)),
         };
-        self.answer_all(replies, &answer);
+        self.answer_all(replies, answer);
     }
 
-    fn answer_all(&mut self, replies: Vec<Reply>, answer: &Result<Answer, Refused>) {
-        self.answers.extend(replies.into_iter().map(|reply| (reply, answer.clone())));
+    fn answer_all(&mut self, replies: Replies, answer: Result<Answer, Refused>) {
+        self.answers.extend(replies.more.into_iter().map(|reply| (reply, answer.clone())));
+        self.answers.push((replies.first, answer));
     }
 
     /// Makes the entry, applies it in memory, and puts it into the batch.
@@ -465,14 +482,14 @@ impl Lane {
     /// A registration arrived: payments that waited at its locator are decided again.
     fn wake(&mut self, partition: u8, slot: usize, now: Timestamp) {
         for Parked { partition, pay, replies } in self.parked.take_at(partition, slot) {
-            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
+            self.decide_new(partition, Command::Pay(pay), replies, now);
         }
     }
 
     /// Payments that waited long enough are decided for good.
     fn end_waits(&mut self, now: Timestamp) {
         for Parked { partition, pay, replies } in self.parked.take_over(now) {
-            self.decide_new(partition, Box::new(Command::Pay(pay)), replies, now);
+            self.decide_new(partition, Command::Pay(pay), replies, now);
         }
     }
 
@@ -492,7 +509,7 @@ impl Lane {
         let mut left = DUE_MAX;
         for partition in due {
             while left > 0 {
-                if self.trouble(now).or_else(|| self.index_trouble(partition)).is_some() {
+                if self.trouble().or_else(|| self.index_trouble(partition)).is_some() {
                     self.is_blocked = true;
                     break;
                 }
@@ -617,15 +634,15 @@ impl Lane {
             }
             metrics::histogram!("warifu_batch_entries")
                 .record(u32::try_from(self.batch.entries.len()).unwrap_or(u32::MAX));
-            match self.store.append(&self.batch) {
-                Ok(position) => self.committed(position),
-                Err(AppendError::NotCommitted(why)) => self.not_committed(&why),
+            let (before, after) = (self.batch.before.clone(), self.batch.after.clone());
+            match self.store.append(std::mem::take(&mut self.batch)) {
+                Ok(position) => self.committed(&after, position),
+                Err(AppendError::NotCommitted(why)) => self.not_committed(&before, &why),
                 Err(AppendError::Unknown(why)) => {
                     // Answer nothing: only the journal can say, and only a restart reads it.
                     self.stop("the outcome of a commit is unknown: restart the issuer", &why);
                     self.is_unsure = true;
-                    self.answers.clear();
-                    return self.batch = Batch::default();
+                    return self.answers.clear();
                 }
             }
         }
@@ -635,46 +652,40 @@ impl Lane {
         }
     }
 
-    fn committed(&mut self, position: u64) {
-        for head in &self.batch.after {
+    fn committed(&mut self, after: &[Head], position: u64) {
+        for head in after {
             let Some(hot) = self.partitions.get_mut(&head.partition) else { continue };
             hot.undo.committed();
             hot.state.forget_with(|caller, request| {
-                let key = (caller, request.clone());
                 // A tombstone leaves its partition, and its payment is remembered by another.
-                if self.requests.get(&key) == Some(&head.partition) {
-                    self.requests.remove(&key);
+                if let hash_map::Entry::Occupied(known) =
+                    self.requests.entry((caller, request.clone()))
+                    && *known.get() == head.partition
+                {
+                    known.remove();
                 }
                 forget(&mut self.forgotten, caller, request);
             });
         }
-        self.batch.entries.clear();
-        self.batch.before.clear();
-        self.batch.after.clear();
         self.claimed.clear();
         self.refused_at = None;
         self.shared.committed.send_replace(position);
     }
 
     /// Nothing was written, for certain: the state goes back, and everybody in the batch is told so.
-    fn not_committed(&mut self, why: &str) {
-        tracing::error!(
-            why,
-            entries = self.batch.entries.len(),
-            "a commit was refused; nothing was written and nobody was paid"
-        );
+    fn not_committed(&mut self, heads: &[Head], why: &str) {
+        tracing::error!(why, "a commit was refused; nothing was written and nobody was paid");
         for (key, before) in self.claimed.drain(..).rev() {
             match before {
                 Some(partition) => self.requests.insert(key, partition),
                 None => self.requests.remove(&key),
             };
         }
-        for before in &self.batch.before {
+        for before in heads {
             let Some(hot) = self.partitions.get_mut(&before.partition) else { continue };
             hot.undo.undo(&mut hot.state, 0);
             hot.head = *before;
         }
-        self.batch = Batch::default();
         (self.refused_at, self.is_blocked) = (Some(Instant::now()), true);
         for (_, answer) in &mut self.answers {
             *answer =
@@ -689,11 +700,17 @@ impl Lane {
         (lag + 1 >= WINDOW).then_some("the index is behind; try again in a moment")
     }
 
-    /// Why nothing may be decided at that time.
-    fn trouble(&self, now: Timestamp) -> Option<&'static str> {
+    /// Why nothing may be decided.
+    fn trouble(&self) -> Option<&'static str> {
         if self.has_stopped.get() {
             return *self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         }
+        None
+    }
+
+    /// Stops when the wall clock and the monotonic one have come apart. Looked at once a batch: it is decided by one
+    /// time.
+    fn watch_clock(&self, now: Timestamp) {
         let (began, at) = self.began;
         let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let expected = at.plus_ms(elapsed);
@@ -702,9 +719,7 @@ impl Lane {
                 "the clock stepped by more than five minutes: check it and restart the issuer",
                 &now,
             );
-            return Some("the clock stepped");
         }
-        None
     }
 
     fn stop(&self, why: &'static str, cause: &dyn std::fmt::Display) {

@@ -4,13 +4,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use tokio::sync::oneshot;
 use warifu_core::decide::Pay;
 use warifu_proto::id::{MerchantId, ReaderId};
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
-use super::{Answer, Refused};
+use super::lane::Replies;
 use crate::misses::{PER_MERCHANT_MAX, PER_READER_MAX};
 
 /// Most payments that wait at one time.
@@ -24,7 +23,7 @@ type Place = (u8, usize);
 pub(super) struct Parked {
     pub(super) partition: u8,
     pub(super) pay: Box<Pay>,
-    pub(super) replies: Vec<oneshot::Sender<Result<Answer, Refused>>>,
+    pub(super) replies: Replies,
 }
 
 /// All of them.

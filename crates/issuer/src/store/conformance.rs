@@ -73,7 +73,7 @@ impl Heads {
 
 fn append(store: &dyn Store, heads: &mut Heads, partitions: &[u8]) -> u64 {
     let batch = heads.batch(partitions, b"x");
-    let position = store.append(&batch).unwrap();
+    let position = store.append(batch.clone()).unwrap();
     heads.appended(&batch);
     position
 }
@@ -130,11 +130,14 @@ fn an_append_follows_exactly_what_is_there() {
         let wrong_chain =
             Batch { before: vec![Head { chain: [0; 32], ..heads.head(3) }], ..good.clone() };
         for wrong in [&wrong_sequence, &wrong_chain] {
-            assert!(matches!(store.append(wrong), Err(AppendError::NotCommitted(_))));
+            assert!(matches!(store.append(wrong.clone()), Err(AppendError::NotCommitted(_))));
         }
         assert_eq!(store.read(1, 1 << 20).unwrap().len(), 1, "nothing was written");
-        assert_eq!(store.append(&good).unwrap(), 2);
-        assert!(matches!(store.append(&good), Err(AppendError::NotCommitted(_))), "the same again");
+        assert_eq!(store.append(good.clone()).unwrap(), 2);
+        assert!(
+            matches!(store.append(good.clone()), Err(AppendError::NotCommitted(_))),
+            "the same again"
+        );
     }
 }
 
@@ -255,7 +258,7 @@ fn a_folder_keeps_everything_and_belongs_to_one_issuer_and_one_program() {
     assert_eq!(store.entry(1, 1).unwrap(), Some(entry(1, 1, b"x").bytes));
     // The fence knows the heads of before.
     assert!(matches!(
-        store.append(&Heads::new(&store).batch(&[0], b"z")),
+        store.append(Heads::new(&store).batch(&[0], b"z")),
         Err(AppendError::NotCommitted(_))
     ));
     assert_eq!(append(&store, &mut heads, &[0]), 3);
@@ -271,7 +274,7 @@ fn a_full_disk_is_told_as_such_and_leaves_the_journal_as_it_was() {
     let mut accepted = 1;
     let refused = loop {
         let batch = heads.batch(&[0], &[8; 30_000]);
-        match store.append(&batch) {
+        match store.append(batch.clone()) {
             Ok(_) => {
                 heads.appended(&batch);
                 accepted += 1;
@@ -365,14 +368,14 @@ fn perform(store: &dyn Store, heads: &mut Heads, operation: &Operation) -> Strin
     match operation {
         Operation::Append(partitions) => {
             let batch = heads.batch(partitions, b"random");
-            let answer = store.append(&batch);
+            let answer = store.append(batch.clone());
             heads.appended(&batch);
             format!("{:?}", answer.unwrap())
         }
         Operation::AppendStale(partition) => {
             let mut batch = heads.batch(&[*partition], b"stale");
             batch.before[0].chain[0] ^= 1;
-            format!("{}", matches!(store.append(&batch), Err(AppendError::NotCommitted(_))))
+            format!("{}", matches!(store.append(batch.clone()), Err(AppendError::NotCommitted(_))))
         }
         Operation::Read(from, bytes) => {
             // How many bytes a frame counts is the store's; the first frame and the order are not.
@@ -412,7 +415,7 @@ fn perform(store: &dyn Store, heads: &mut Heads, operation: &Operation) -> Strin
         }
         Operation::Entry(partition, sequence) => {
             let frames = store.read(1, usize::MAX).unwrap();
-            let places = frames.iter().flat_map(places).collect();
+            let places = frames.iter().flat_map(|it| places(it)).collect();
             let rows = IndexRows { places, ..IndexRows::default() };
             store.index(&rows, store.indexed().unwrap()).unwrap();
             format!("{:?}", store.entry(*partition, *sequence).unwrap())
@@ -423,7 +426,7 @@ fn perform(store: &dyn Store, heads: &mut Heads, operation: &Operation) -> Strin
 
 /// Position of the last entry.
 fn end(store: &dyn Store) -> u64 {
-    store.read(1, usize::MAX).unwrap().last().map_or(0, Frame::last_position)
+    store.read(1, usize::MAX).unwrap().last().map_or(0, |it| it.last_position())
 }
 
 /// Where the first entry of each partition of a frame lies.

@@ -1,7 +1,7 @@
 //! The store in memory: the simplest thing that keeps the promises of [`Store`], to compare others with.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
@@ -20,7 +20,7 @@ pub struct ModelStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    frames: Vec<Frame>,
+    frames: Vec<Arc<Frame>>,
     heads: BTreeMap<u8, Head>,
     snapshots: BTreeMap<u8, Vec<Snapshot>>,
     requests: BTreeMap<(MerchantId, RequestId), IndexRow>,
@@ -56,7 +56,7 @@ impl Store for ModelStore {
         self.journal_id
     }
 
-    fn append(&self, batch: &Batch) -> Result<u64, AppendError> {
+    fn append(&self, batch: Batch) -> Result<u64, AppendError> {
         let mut inner = self.lock();
         if inner.refuse_appends {
             inner.refused_appends += 1;
@@ -73,20 +73,20 @@ impl Store for ModelStore {
             }
         }
         let position = inner.frames.last().map_or(1, |it| it.last_position() + 1);
-        let frame = Frame { position, after: batch.after.clone(), entries: batch.entries.clone() };
-        let last = frame.last_position();
         inner.heads.extend(batch.after.iter().map(|head| (head.partition, *head)));
-        inner.frames.push(frame);
+        let frame = Frame { position, after: batch.after, entries: batch.entries };
+        let last = frame.last_position();
+        inner.frames.push(Arc::new(frame));
         Ok(last)
     }
 
-    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Frame>, StoreError> {
+    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, StoreError> {
         let inner = self.lock();
         let from = inner.frames.partition_point(|it| it.last_position() < position);
         let mut bytes = 0;
         let frames = inner.frames.get(from..).unwrap_or_default().iter().take_while(|frame| {
             let is_within = bytes < bytes_max || bytes == 0;
-            bytes += frame.entries.iter().map(|it| it.bytes.len()).sum::<usize>();
+            bytes += frame.bytes();
             is_within
         });
         Ok(frames.cloned().collect())

@@ -25,6 +25,7 @@ use warifu_server::db::{self, Durability};
 use warifu_server::folder::FolderLock;
 
 use crate::engine::chain;
+use crate::store::recent::Recent;
 use crate::store::{
     AppendError, Batch, Frame, Head, IndexRow, IndexRows, Snapshot, Store, StoreError, frame,
 };
@@ -58,6 +59,7 @@ pub struct SqliteStore {
     journal_id: [u8; 16],
     folder: PathBuf,
     writer: Mutex<Writer>,
+    recent: Mutex<Recent>,
     reader: Mutex<Connection>,
     index_writer: Mutex<Connection>,
     index_reader: Mutex<Connection>,
@@ -115,6 +117,7 @@ impl SqliteStore {
                 heads: std::collections::BTreeMap::new(),
                 appends: 0,
             }),
+            recent: Mutex::new(Recent::default()),
             reader: Mutex::new(db::open(at("journal.db"), Durability::Normal)?),
             index_writer: Mutex::new(index_writer),
             index_reader: Mutex::new(db::open(at("index.db"), Durability::Normal)?),
@@ -150,7 +153,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn append_frame(&self, writer: &mut Writer, batch: &Batch) -> Result<u64, AppendError> {
+    fn append_frame(&self, writer: &mut Writer, batch: Batch) -> Result<u64, AppendError> {
         for before in &batch.before {
             let empty = Head {
                 partition: before.partition,
@@ -162,7 +165,7 @@ impl SqliteStore {
             }
         }
         let position = writer.last_position + 1;
-        let body = frame::encode(batch);
+        let body = frame::encode(&batch);
         let count = u64::try_from(batch.entries.len()).unwrap_or(u64::MAX);
         let inserted = writer
             .journal
@@ -172,6 +175,8 @@ impl SqliteStore {
             Ok(_) => {
                 writer.last_position += count;
                 writer.heads.extend(batch.after.iter().map(|head| (head.partition, *head)));
+                let Batch { after, entries, .. } = batch;
+                lock(&self.recent).push(Frame { position, after, entries });
                 Ok(writer.last_position)
             }
             Err(error) => Err(self.what_became_of(writer, &error)),
@@ -280,14 +285,17 @@ impl Store for SqliteStore {
         self.journal_id
     }
 
-    fn append(&self, batch: &Batch) -> Result<u64, AppendError> {
+    fn append(&self, batch: Batch) -> Result<u64, AppendError> {
         let writer = &mut *lock(&self.writer);
         let appended = self.append_frame(writer, batch)?;
         self.end_a_long_wal(writer);
         Ok(appended)
     }
 
-    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Frame>, StoreError> {
+    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, StoreError> {
+        if let Some(frames) = lock(&self.recent).read(position, bytes_max) {
+            return Ok(frames);
+        }
         let failed = failed("reading the journal");
         let reader = lock(&self.reader);
         // The frame that holds the position may begin before it.
@@ -311,7 +319,7 @@ impl Store for SqliteStore {
             let Some(row) = rows.next().map_err(&failed)? else { break };
             let body = row.get_ref(1).and_then(|it| Ok(it.as_blob()?)).map_err(&failed)?;
             bytes += body.len();
-            frames.push(frame::decode(row.get(0).map_err(&failed)?, body)?);
+            frames.push(Arc::new(frame::decode(row.get(0).map_err(&failed)?, body)?));
         }
         Ok(frames)
     }
@@ -323,10 +331,10 @@ impl Store for SqliteStore {
             .map_err(failed("finding an entry's place"))?;
         let Some(position) = place else { return Ok(None) };
         let frame = self.read(position, 1)?.into_iter().next();
-        let mut entries = frame.into_iter().flat_map(|it| it.entries);
+        let mut entries = frame.iter().flat_map(|it| &it.entries);
         Ok(entries
             .find(|it| it.partition == partition && it.sequence == sequence)
-            .map(|it| it.bytes))
+            .map(|it| it.bytes.clone()))
     }
 
     fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {

@@ -36,7 +36,7 @@ fn find(engine: &Engine, request: &str) -> Result<Answer, Refused> {
 /// Every payment in the journal, by request id; none may be there twice.
 pub(super) fn decided(store: &dyn Store) -> std::collections::BTreeMap<String, Payment> {
     let mut all = std::collections::BTreeMap::new();
-    for entry in store.read(1, usize::MAX).unwrap().into_iter().flat_map(|it| it.entries) {
+    for entry in store.read(1, usize::MAX).unwrap().iter().flat_map(|it| it.entries.clone()) {
         let entry = warifu_core::entry::Entry::decode(&entry.bytes).unwrap();
         if let Some(payment) = Payment::left_by(&entry) {
             let before = all.insert(payment.request.to_string(), payment);

@@ -57,7 +57,7 @@ impl Store for Wrapped {
         self.inner.journal_id()
     }
 
-    fn append(&self, batch: &Batch) -> Result<u64, AppendError> {
+    fn append(&self, batch: Batch) -> Result<u64, AppendError> {
         let lost = *self.lose.lock().unwrap();
         if lost != Some(Lost::Unwritten) {
             let appended = self.inner.append(batch)?;
@@ -68,7 +68,7 @@ impl Store for Wrapped {
         Err(AppendError::Unknown("the connection was lost, in a test".to_owned()))
     }
 
-    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Frame>, StoreError> {
+    fn read(&self, position: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, StoreError> {
         let frames = self.inner.read(position, bytes_max)?;
         self.frames_read.fetch_add(frames.len(), Ordering::SeqCst);
         Ok(frames)

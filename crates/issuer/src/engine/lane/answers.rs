@@ -182,11 +182,11 @@ pub(super) fn entry_bytes(
         let Some(last) = frames.last() else { return Ok(None) };
         next = last.last_position() + 1;
         let found = frames
-            .into_iter()
-            .flat_map(|it| it.entries)
+            .iter()
+            .flat_map(|it| &it.entries)
             .find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
         if let Some(entry) = found {
-            return Ok(Some(entry.bytes));
+            return Ok(Some(entry.bytes.clone()));
         }
     }
 }
