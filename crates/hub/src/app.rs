@@ -80,6 +80,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("/v1/links", "post"),
     ("/v1/links/{crd}", "delete"),
     ("/v1/notices", "post"),
+    ("/v1/notices/batch", "post"),
     ("/v1/events", "get"),
     ("/v1/pairings", "post"),
     ("/v1/pairings/{par}", "post"),
@@ -105,6 +106,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/links", post(receive::links::link))
         .route("/v1/links/{crd}", delete(receive::links::unlink))
         .route("/v1/notices", post(notices::leave))
+        .route("/v1/notices/batch", post(notices::leave_batch))
         .route("/v1/events", get(events::events))
         .route("/v1/pairings", post(pairing::open))
         .route(

@@ -1,4 +1,4 @@
-//! `POST /v1/notices`: an issuer leaves a sealed notice for a terminal.
+//! `POST /v1/notices` and `/v1/notices/batch`: an issuer leaves sealed notices for terminals.
 //!
 //! Law: only the active issuer of the credential's prefix may; what was answered `stored` is on disk and stays until
 //! the terminal acknowledges it (or a thousand newer ones have come); the same again is answered the same. An
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use warifu_proto::message::NoticeRequest;
+use warifu_proto::key::Thumbprint;
+use warifu_proto::limits::NOTICES_MAX;
+use warifu_proto::message::{NoticeRequest, NoticeResult, NoticesAnswer, NoticesRequest};
 use warifu_proto::problem::{Problem, ProblemCode};
 use warifu_server::clock;
 use warifu_server::edge::Caller;
@@ -57,11 +59,52 @@ pub(crate) async fn leave(
     Caller(caller): Caller,
     Strict(request): Strict<NoticeRequest>,
 ) -> Result<Json<NoticeAnswer>, ApiProblem> {
+    match store(&app, caller, vec![request]).await?.first() {
+        Some(NoticeResult::Stored) => Ok(Json(NoticeAnswer { status: "stored" })),
+        Some(NoticeResult::Conflict) => {
+            let detail = "another notice of this credential has this number";
+            Err(ApiProblem::new(ProblemCode::Conflict, detail))
+        }
+        Some(NoticeResult::CredentialUnknown) | None => Err(credential_unknown()),
+    }
+}
+
+/// Leaves many notices at once.
+#[utoipa::path(post, path = "/v1/notices/batch", tag = "issuers", request_body = NoticesRequest,
+    description = "As `POST /v1/notices` for 1 to 64 notices, in one write: those of one credential in the order of \
+                   their numbers. What became of each is in the answer; a refusal of the call is one of all of them.",
+    responses(
+        (status = 200, description = "What became of each.", body = NoticesAnswer),
+        (status = 400, description = "`malformed`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "`unsigned`, `signature_invalid`, `key_unknown`, `session_unknown`, `clock_skew`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: not by an active issuer", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+        (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn leave_batch(
+    State(app): State<Arc<App>>,
+    Caller(caller): Caller,
+    Strict(request): Strict<NoticesRequest>,
+) -> Result<Json<NoticesAnswer>, ApiProblem> {
+    if !(1..=NOTICES_MAX).contains(&request.notices.len()) {
+        return Err(ApiProblem::new(ProblemCode::Malformed, "notices: must be 1 to 64"));
+    }
+    Ok(Json(NoticesAnswer { results: store(&app, caller, request.notices).await? }))
+}
+
+/// What became of each notice, in order.
+async fn store(
+    app: &App,
+    caller: Thumbprint,
+    notices: Vec<NoticeRequest>,
+) -> Result<Vec<NoticeResult>, ApiProblem> {
     let malformed = |why| ApiProblem::new(ProblemCode::Malformed, why);
-    if !(1..=NUMBER_MAX).contains(&request.number) {
+    if notices.iter().any(|it| !(1..=NUMBER_MAX).contains(&it.number)) {
         return Err(malformed("number: counts from 1"));
     }
-    if !(SEALED_MIN_BYTES..=SEALED_MAX_BYTES).contains(&request.sealed.len()) {
+    if notices.iter().any(|it| !(SEALED_MIN_BYTES..=SEALED_MAX_BYTES).contains(&it.sealed.len())) {
         return Err(malformed("sealed: must have 28 to 4096 bytes"));
     }
     let published = app.feed.now();
@@ -71,24 +114,26 @@ pub(crate) async fn leave(
         let detail = "only an issuer that is active in the directory may leave notices";
         return Err(ApiProblem::new(ProblemCode::Forbidden, detail));
     }
-    let credential = request.credential_id;
-    app.terminals
-        .link(credential)
-        .filter(|it| prefixes.contains(&it.prefix))
-        .ok_or_else(credential_unknown)?;
-    match app.store.put_notice(request).await? {
-        NoticeStored::Stored { dropped } => {
-            metrics::counter!("warifu_hub_notices_stored_total").increment(1);
-            let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
-            metrics::counter!("warifu_hub_notices_dropped_total").increment(dropped);
-            app.streams.wake(credential);
-        }
-        NoticeStored::Same => {}
-        NoticeStored::Conflict => {
-            let detail = "another notice of this credential has this number";
-            return Err(ApiProblem::new(ProblemCode::Conflict, detail));
-        }
-        NoticeStored::Unlinked => return Err(credential_unknown()),
+    let is_linked =
+        |credential| app.terminals.link(credential).is_some_and(|it| prefixes.contains(&it.prefix));
+    let mut results = vec![NoticeResult::CredentialUnknown; notices.len()];
+    let (places, linked): (Vec<_>, Vec<_>) =
+        results.iter_mut().zip(notices).filter(|(_, it)| is_linked(it.credential_id)).unzip();
+    let credentials: Vec<_> = linked.iter().map(|it| it.credential_id).collect();
+    let stored = app.store.put_notices(linked).await?;
+    for ((place, credential), stored) in places.into_iter().zip(credentials).zip(stored) {
+        *place = match stored {
+            NoticeStored::Stored { dropped } => {
+                metrics::counter!("warifu_hub_notices_stored_total").increment(1);
+                let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
+                metrics::counter!("warifu_hub_notices_dropped_total").increment(dropped);
+                app.streams.wake(credential);
+                NoticeResult::Stored
+            }
+            NoticeStored::Same => NoticeResult::Stored,
+            NoticeStored::Conflict => NoticeResult::Conflict,
+            NoticeStored::Unlinked => NoticeResult::CredentialUnknown,
+        };
     }
-    Ok(Json(NoticeAnswer { status: "stored" }))
+    Ok(results)
 }

@@ -26,6 +26,7 @@ use crate::{directory, events, notices, pages, pairing, receive};
         receive::links::link,
         receive::links::unlink,
         notices::leave,
+        notices::leave_batch,
         events::events,
         pairing::open,
         pairing::ask,

@@ -319,12 +319,12 @@ impl Store {
         .await
     }
 
-    /// Stores a notice. Its number is at most `i64::MAX`; the caller has checked that.
-    pub(crate) async fn put_notice(
+    /// Stores notices, all or none. Their numbers are at most `i64::MAX`; the caller has checked that.
+    pub(crate) async fn put_notices(
         &self,
-        notice: NoticeRequest,
-    ) -> Result<NoticeStored, StoreError> {
-        self.write(move |to| put_notice(to, &notice)).await
+        notices: Vec<NoticeRequest>,
+    ) -> Result<Vec<NoticeStored>, StoreError> {
+        self.write(move |to| notices.iter().map(|it| put_notice(to, it)).collect()).await
     }
 
     /// At most `limit` notices of a credential after a number, in order.

@@ -135,7 +135,9 @@ async fn calls_that_need_a_signature_say_so() {
     for (method, path, body) in calls {
         let answer = hub.unsigned(method.clone(), path, body.clone()).await;
         assert_eq!(code_of(&answer), "unsigned", "{method} {path}");
-        if method != Method::POST || matches!(path, "/v1/notices" | "/v1/confirmations") {
+        if method != Method::POST
+            || matches!(path, "/v1/notices" | "/v1/notices/batch" | "/v1/confirmations")
+        {
             let answer = stranger.call_by_key(&hub, method.clone(), path, body).await;
             assert_eq!(code_of(&answer), "key_unknown", "{method} {path}");
         }

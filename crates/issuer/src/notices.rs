@@ -4,13 +4,13 @@
 //! The cursor moves only past entries whose notices were acknowledged, so a notice is sent at least once; its number and
 //! id are facts of the journal, so a repeat is recognised. The hub sees a credential, a number and a size.
 //!
-//! Notices of one credential go one after another, those of different ones at the same time. A hub that is away stops
-//! all of them, for as long as it is away; a hub that refuses one notice stops nobody.
+//! Notices go in the order of the journal, up to 64 in a call: a lone one waits for nobody, and under load one signature
+//! and one write of the hub serve many. A hub that is away stops all of them, for as long as it is away; a hub that
+//! refuses one notice stops nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,11 @@ use warifu_proto::code::Prefix;
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::directory::Directory;
 use warifu_proto::id::{CredentialId, NoticeId};
-use warifu_proto::message::{MerchantAbout, NoticeRequest, NoticeText, PaymentStatus};
+use warifu_proto::limits::{BODY_MAX_BYTES, NOTICES_MAX};
+use warifu_proto::message::{
+    MerchantAbout, NoticeRequest, NoticeResult, NoticeText, NoticesAnswer, NoticesRequest,
+    PaymentStatus,
+};
 use warifu_proto::money::{Money, Sum};
 use warifu_proto::notice::seal;
 use warifu_proto::rejection::Language;
@@ -49,13 +53,13 @@ const TABLES: &[&str] = &["
 "];
 /// How much of the journal is looked through at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
-/// How long the hub may take for one notice.
+/// How long the hub may take for one call.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after the hub could not be reached, doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Notices under way at one time. Those of one credential go in order.
-const UNDER_WAY_MAX: usize = 32;
+/// What a notice takes in a body beside its sealed text, at most: two ids, a number, names and marks.
+const BYTES_BESIDE_SEAL: usize = 160;
 /// Credentials whose seal keys are kept; beyond that all are dropped and asked for again.
 const ADDRESSEES_MAX: usize = 100_000;
 
@@ -110,9 +114,8 @@ struct Addressee {
 }
 
 /// A notice to be sent.
-#[derive(Clone)]
 struct Due {
-    entry: Arc<Entry>,
+    entry: Entry,
     /// The payment as the entry left it.
     payment: Payment,
     credential_number: u32,
@@ -133,7 +136,6 @@ impl Due {
             Fact::Changed(it) => (it.notice_number, it.balance_minor),
             _ => return None,
         };
-        let entry = Arc::new(entry);
         (number != 0).then_some(Self { entry, payment, credential_number, number, balance_minor })
     }
 
@@ -168,32 +170,12 @@ fn outcome(status: PaymentStatus) -> &'static str {
     }
 }
 
-/// The notices of one credential in a part of the journal.
-#[derive(Default)]
-struct Queue {
-    due: Vec<Due>,
-    /// How many of them are done.
-    done: AtomicUsize,
-}
-
-impl Queue {
-    fn next(&self) -> Option<&Due> {
-        self.due.get(self.done.load(Ordering::Acquire))
-    }
-}
-
 /// A part of the journal with what is to be sent of it.
 struct Part {
     /// Position of its last entry.
     reached: u64,
-    queues: Vec<Arc<Queue>>,
-}
-
-impl Part {
-    /// When the oldest notice that is not done was decided.
-    fn oldest(&self) -> Option<Timestamp> {
-        self.queues.iter().filter_map(|it| it.next()).map(|it| it.entry.at).min()
-    }
+    /// In the order of the journal, so those of one credential are in the order of their numbers.
+    due: VecDeque<Due>,
 }
 
 impl Notices {
@@ -268,7 +250,7 @@ async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
         if committed.wait_for(|committed| *committed > position).await.is_err() {
             return;
         }
-        let part = match sender.read_after(position).await {
+        let mut part = match sender.read_after(position).await {
             Ok(part) => part,
             Err(error) => {
                 tracing::error!(
@@ -282,8 +264,8 @@ async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
         let behind = committed.borrow().saturating_sub(position);
         metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
         let mut pause = PAUSE_MIN;
-        while let Err(error) = sender.send_all(&part).await {
-            tell_age(part.oldest());
+        while let Err(error) = sender.send_all(&mut part).await {
+            tell_age(part.due.front().map(|it| it.entry.at));
             tracing::warn!(error = format!("{error:#}"), "notices wait: the hub did not take them");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -313,39 +295,18 @@ impl Sender {
         let frames =
             tokio::task::spawn_blocking(read).await.context("reading the journal panicked")??;
         let reached = frames.last().context("the journal has lost its end")?.last_position();
-        // One queue a credential keeps the order; the queues go at the same time.
-        let mut queues = BTreeMap::<(u8, u32), Queue>::new();
+        let mut due = VecDeque::new();
         for bytes in frames.iter().flat_map(|it| &it.entries) {
-            let entry = Entry::decode(&bytes.bytes)?;
-            let Some(due) = Due::of(entry) else { continue };
-            let key = (due.entry.partition, due.credential_number);
-            queues.entry(key).or_default().due.push(due);
+            due.extend(Due::of(Entry::decode(&bytes.bytes)?));
         }
-        Ok(Part { reached, queues: queues.into_values().map(Arc::new).collect() })
+        Ok(Part { reached, due })
     }
 
-    /// Sends what is not done of a part. After a failure nothing new is begun; what was acknowledged stays done.
-    async fn send_all(self: &Arc<Self>, part: &Part) -> anyhow::Result<()> {
-        let mut under_way = tokio::task::JoinSet::new();
-        let mut waiting = part.queues.iter().filter(|it| it.next().is_some());
-        let mut result = Ok(());
-        loop {
-            while result.is_ok()
-                && under_way.len() < UNDER_WAY_MAX
-                && let Some(queue) = waiting.next()
-            {
-                under_way.spawn(Arc::clone(self).send_queue(Arc::clone(queue)));
-            }
-            let Some(sent) = under_way.join_next().await else { return result };
-            let sent = sent.context("a notice panicked").flatten();
-            result = result.and(sent);
-        }
-    }
-
-    async fn send_queue(self: Arc<Self>, queue: Arc<Queue>) -> anyhow::Result<()> {
-        while let Some(due) = queue.next() {
-            self.send(due).await?;
-            queue.done.fetch_add(1, Ordering::AcqRel);
+    /// Sends a part, many notices a call. After a failure what was acknowledged is no longer in it.
+    async fn send_all(&self, part: &mut Part) -> anyhow::Result<()> {
+        while !part.due.is_empty() {
+            let sent = self.send_some(&part.due).await?;
+            part.due.drain(..sent);
         }
         Ok(())
     }
@@ -373,12 +334,69 @@ impl Sender {
         Ok(addressee)
     }
 
-    async fn send(&self, due: &Due) -> anyhow::Result<()> {
+    /// Sends as many as fit in one call, and says how many of them are done. A call that the hub finds wrong is made
+    /// again with one notice; if that is wrong too, the notice is left out: it must not stop everybody's.
+    async fn send_some(&self, due: &VecDeque<Due>) -> anyhow::Result<usize> {
+        for most in [NOTICES_MAX, 1] {
+            let notices = self.seal_some(due, most).await?;
+            let count = notices.len();
+            match self.leave(notices).await? {
+                Ok(results) => {
+                    anyhow::ensure!(results.len() == count, "the hub answered for other notices");
+                    results.into_iter().for_each(count_result);
+                    return Ok(count);
+                }
+                Err(status) => tracing::warn!(status, count, "the hub refused notices"),
+            }
+        }
+        count_result(NoticeResult::CredentialUnknown);
+        Ok(1)
+    }
+
+    /// As many as fit in one body.
+    async fn seal_some(
+        &self,
+        due: &VecDeque<Due>,
+        most: usize,
+    ) -> anyhow::Result<Vec<NoticeRequest>> {
+        let directory = (self.sources.directory)();
+        let (mut notices, mut bytes) = (Vec::new(), BYTES_BESIDE_SEAL);
+        for due in due.iter().take(most) {
+            let notice = self.seal(due, &directory).await?;
+            bytes += BYTES_BESIDE_SEAL + (notice.sealed.len() * 4).div_ceil(3);
+            if bytes > BODY_MAX_BYTES && !notices.is_empty() {
+                break;
+            }
+            notices.push(notice);
+        }
+        Ok(notices)
+    }
+
+    /// Gives notices to the hub: what became of each, or the status by which the hub says that the call is wrong.
+    async fn leave(
+        &self,
+        notices: Vec<NoticeRequest>,
+    ) -> anyhow::Result<Result<Vec<NoticeResult>, u16>> {
+        let hub = (self.sources.hub)().context("no active hub is in the directory")?;
+        let body = serde_json::to_vec(&NoticesRequest { notices })?;
+        let path = "/v1/notices/batch";
+        let answer = self
+            .client
+            .call(&hub, Method::POST, path, Some(body), DEADLINE, HeaderMap::new())
+            .await?;
+        match answer.status.as_u16() {
+            200..=299 => Ok(Ok(serde_json::from_slice::<NoticesAnswer>(&answer.body)?.results)),
+            status @ (401 | 403 | 421 | 429 | 500..=599) => {
+                anyhow::bail!("the hub answered {status}")
+            }
+            status => Ok(Err(status)),
+        }
+    }
+
+    async fn seal(&self, due: &Due, directory: &Directory) -> anyhow::Result<NoticeRequest> {
         let partition = due.entry.partition;
         let addressee = self.addressee(partition, due.credential_number).await?;
-        let hub = (self.sources.hub)().context("no active hub is in the directory")?;
-        let directory = (self.sources.directory)();
-        let text = self.text(due, &addressee, &directory)?;
+        let text = self.text(due, &addressee, directory)?;
         let mut plain = serde_json::to_vec(&text)?;
         if let (PaymentStatus::AwaitingPayer, Some(until)) = (text.status, text.expires_at) {
             plain = self.questions.keep(text.payment_id, &plain, until, clock::now())?;
@@ -386,25 +404,7 @@ impl Sender {
         let (credential_id, number) = (addressee.credential, due.number);
         let sealed = seal(&addressee.seal_key, credential_id, number, chance::bytes(), &plain);
         let notice_id: NoticeId = id_in(partition, due.entry.at, due.entry.sequence.to_be_bytes());
-        let request = NoticeRequest { credential_id, notice_id, number, sealed };
-        let body = serde_json::to_vec(&request)?;
-        let answer = self
-            .client
-            .call(&hub, Method::POST, "/v1/notices", Some(body), DEADLINE, HeaderMap::new())
-            .await?;
-        let status = answer.status.as_u16();
-        match status {
-            200..=299 => metrics::counter!("warifu_notices_sent_total").increment(1),
-            // The number is taken by an earlier try of this very notice, sealed with another nonce.
-            409 => metrics::counter!("warifu_notices_sent_total").increment(1),
-            401 | 403 | 421 | 429 | 500..=599 => anyhow::bail!("the hub answered {status}"),
-            _ => {
-                // A hub that forgot one credential (404) must not stop everybody's notices.
-                metrics::counter!("warifu_notices_refused_total").increment(1);
-                tracing::warn!(status, "the hub refused a notice; it is left out");
-            }
-        }
-        Ok(())
+        Ok(NoticeRequest { credential_id, notice_id, number, sealed })
     }
 
     /// What the payer is told. Made of facts only, so that a repeat says the same.
@@ -430,6 +430,19 @@ impl Sender {
             expires_at: payment.expires_at,
             at: due.entry.at,
         })
+    }
+}
+
+fn count_result(result: NoticeResult) {
+    match result {
+        // A conflict: the number is taken by an earlier try of this very notice, sealed with another nonce.
+        NoticeResult::Stored | NoticeResult::Conflict => {
+            metrics::counter!("warifu_notices_sent_total").increment(1);
+        }
+        NoticeResult::CredentialUnknown => {
+            metrics::counter!("warifu_notices_refused_total").increment(1);
+            tracing::warn!("the hub does not take a notice; it is left out");
+        }
     }
 }
 

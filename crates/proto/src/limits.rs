@@ -75,3 +75,5 @@ pub const PAGE_MAX: usize = 500;
 const _: () =
     assert!(CODE_DIGITS - PREFIX_DIGITS_MAX - 2 - 4 >= 10, "a secret has at least ten digits");
 const _: () = assert!(MINOR_MAX < 1 << 53, "exact in JSON");
+/// Most notices that an issuer leaves in one call: with texts of ordinary length they fit in a body.
+pub const NOTICES_MAX: usize = 64;

@@ -409,6 +409,33 @@ pub struct NoticeRequest {
     pub sealed: Vec<u8>,
 }
 
+/// `POST /v1/notices/batch`, issuer to hub: up to [`NOTICES_MAX`](crate::limits::NOTICES_MAX) at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoticesRequest {
+    /// Those of one credential in the order of their numbers.
+    pub notices: Vec<NoticeRequest>,
+}
+
+/// The answer: what became of each, in the order of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NoticesAnswer {
+    /// As many as there were notices.
+    pub results: Vec<NoticeResult>,
+}
+
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeResult {
+    /// It stays until the terminal acknowledges it, or was delivered already.
+    Stored,
+    /// Another notice of the credential has its number.
+    Conflict,
+    /// Nobody is linked by this credential at the caller's prefix.
+    CredentialUnknown,
+}
+
 /// The data of one server-sent event at the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SealedNotice {

@@ -27,6 +27,10 @@ fn a_link(number: u8, key: u8) -> Link {
     }
 }
 
+async fn put_notice(store: &Store, notice: NoticeRequest) -> Result<NoticeStored, StoreError> {
+    store.put_notices(vec![notice]).await.map(|stored| stored[0])
+}
+
 fn notice(number: u64) -> NoticeRequest {
     let raw = u128::from(number).to_be_bytes();
     NoticeRequest {
@@ -74,25 +78,25 @@ async fn an_issuer_cannot_take_the_credential_of_another_nor_a_key_twice() {
 #[tokio::test]
 async fn notices_are_kept_in_order_until_acknowledged() {
     let (_folder, store) = store();
-    assert_eq!(store.put_notice(notice(1)).await.unwrap(), NoticeStored::Unlinked);
+    assert_eq!(put_notice(&store, notice(1)).await.unwrap(), NoticeStored::Unlinked);
     store.put_link(a_link(1, 1)).await.unwrap();
     for number in [2, 1, 3, 4] {
-        let stored = store.put_notice(notice(number)).await.unwrap();
+        let stored = put_notice(&store, notice(number)).await.unwrap();
         assert_eq!(stored, NoticeStored::Stored { dropped: 0 });
     }
-    assert_eq!(store.put_notice(notice(2)).await.unwrap(), NoticeStored::Same);
+    assert_eq!(put_notice(&store, notice(2)).await.unwrap(), NoticeStored::Same);
     let other = NoticeRequest { sealed: vec![9], ..notice(2) };
-    assert_eq!(store.put_notice(other).await.unwrap(), NoticeStored::Conflict);
+    assert_eq!(put_notice(&store, other).await.unwrap(), NoticeStored::Conflict);
     assert_eq!(numbers(&store, 0).await, [1, 2, 3, 4]);
     assert_eq!(numbers(&store, 2).await, [3, 4]);
     store.acknowledge(credential(1), 2).await.unwrap();
     assert_eq!(numbers(&store, 0).await, [3, 4]);
-    assert_eq!(store.put_notice(notice(1)).await.unwrap(), NoticeStored::Same);
+    assert_eq!(put_notice(&store, notice(1)).await.unwrap(), NoticeStored::Same);
     assert_eq!(numbers(&store, 0).await, [3, 4]);
     // A number that was never given out acknowledges no future ones.
     store.acknowledge(credential(1), u64::MAX).await.unwrap();
     assert_eq!(numbers(&store, 0).await, [0; 0]);
-    assert_eq!(store.put_notice(notice(5)).await.unwrap(), NoticeStored::Stored { dropped: 0 });
+    assert_eq!(put_notice(&store, notice(5)).await.unwrap(), NoticeStored::Stored { dropped: 0 });
     assert_eq!(numbers(&store, 0).await, [5]);
 }
 
@@ -100,17 +104,17 @@ async fn notices_are_kept_in_order_until_acknowledged() {
 async fn the_oldest_notices_go_when_there_are_too_many() {
     let (_folder, store) = store();
     store.put_link(a_link(1, 1)).await.unwrap();
-    let all = (1..=NOTICES_MAX).map(|number| store.put_notice(notice(number)));
+    let all = (1..=NOTICES_MAX).map(|number| put_notice(&store, notice(number)));
     for stored in futures_util::future::join_all(all).await {
         assert_eq!(stored.unwrap(), NoticeStored::Stored { dropped: 0 });
     }
-    let one_more = store.put_notice(notice(NOTICES_MAX + 1)).await.unwrap();
+    let one_more = put_notice(&store, notice(NOTICES_MAX + 1)).await.unwrap();
     assert_eq!(one_more, NoticeStored::Stored { dropped: 1 });
     let kept = numbers(&store, 0).await;
     assert_eq!((kept.first(), kept.len()), (Some(&2), 1_000));
     store.end_link(credential(1), NOW).await.unwrap();
     assert_eq!(numbers(&store, 0).await, [0; 0]);
-    assert_eq!(store.put_notice(notice(2_000)).await.unwrap(), NoticeStored::Unlinked);
+    assert_eq!(put_notice(&store, notice(2_000)).await.unwrap(), NoticeStored::Unlinked);
 }
 
 #[tokio::test]
@@ -144,7 +148,7 @@ async fn a_write_that_fails_takes_no_other_with_it() {
         to.execute("DELETE FROM link", [])?;
         to.execute("INSERT INTO nowhere VALUES (1)", [])
     });
-    let (bad, good) = tokio::join!(bad, store.put_notice(notice(1)));
+    let (bad, good) = tokio::join!(bad, put_notice(&store, notice(1)));
     assert!(matches!(bad, Err(StoreError::Database(_))));
     assert_eq!(good.unwrap(), NoticeStored::Stored { dropped: 0 });
     assert_eq!(store.links().await.unwrap(), [a_link(1, 1)]);

@@ -112,3 +112,46 @@ async fn only_the_credentials_own_active_issuer_leaves_notices() {
     }
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn many_notices_in_one_call_have_an_answer_each() {
+    let (_network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let terminal = Terminal::linked("71000001", &hub).await;
+    let stranger = "crd_00000000000000000000000000";
+    let notice = |credential: &str, number: u64, text: u8| {
+        let id = format!("ntc_{number:026}");
+        json!({"credential_id": credential, "number": number, "notice_id": id,
+            "sealed": warifu_proto::base64url::encode([text; 40])})
+    };
+    let mine = terminal.credential.to_string();
+    let batch = |notices: Vec<serde_json::Value>| Some(to_json(&json!({ "notices": notices })));
+    let path = "/v1/notices/batch";
+    let body = batch(vec![
+        notice(&mine, 1, 1),
+        notice(stranger, 1, 1),
+        notice(&mine, 2, 1),
+        notice(&mine, 1, 2),
+        notice(&mine, 1, 1),
+    ]);
+    let answer = issuer.actor.call(&hub, Method::POST, path, body).await;
+    assert_eq!(answer.status, 200);
+    let results = serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap();
+    let expected = ["stored", "credential_unknown", "stored", "conflict", "stored"];
+    assert_eq!(results["results"], json!(expected));
+
+    // A wrong one refuses the call, and nothing of it is there.
+    for wrong in [vec![], vec![notice(&mine, 3, 1), notice(&mine, 0, 1)]] {
+        let answer = issuer.actor.call(&hub, Method::POST, path, batch(wrong)).await;
+        assert_eq!(code_of(&answer), "malformed");
+    }
+    let many = (3..68).map(|number| notice(&mine, number, 1)).collect();
+    let answer = issuer.actor.call(&hub, Method::POST, path, batch(many)).await;
+    assert_eq!(code_of(&answer), "malformed");
+    let answer =
+        terminal.actor.call(&hub, Method::POST, path, batch(vec![notice(&mine, 3, 1)])).await;
+    assert_eq!(code_of(&answer), "forbidden");
+    let answer =
+        issuer.actor.call(&hub, Method::POST, path, batch(vec![notice(&mine, 3, 9)])).await;
+    assert_eq!(answer.status, 200, "nothing of the refused calls is there");
+    hub.stop().await;
+}

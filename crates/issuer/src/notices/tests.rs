@@ -1,7 +1,7 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -32,8 +32,10 @@ struct Got {
     calls: usize,
     /// Says this instead, one a call.
     says: VecDeque<ProblemCode>,
-    /// Says this for a credential, always.
-    never: BTreeMap<CredentialId, ProblemCode>,
+    /// Finds calls with these in them wrong.
+    wrong: BTreeSet<CredentialId>,
+    /// Knows nothing of these.
+    never: BTreeSet<CredentialId>,
 }
 
 struct Ring(PublicKey);
@@ -49,16 +51,24 @@ type Inbox = Arc<Mutex<Got>>;
 async fn take(
     State(inbox): State<Inbox>,
     _: Caller,
-    Strict(request): Strict<NoticeRequest>,
+    Strict(request): Strict<NoticesRequest>,
 ) -> Response {
     let mut inbox = inbox.lock().unwrap();
     inbox.calls += 1;
-    let refusal = inbox.never.get(&request.credential_id).copied();
-    if let Some(code) = refusal.or_else(|| inbox.says.pop_front()) {
+    let is_wrong = request.notices.iter().any(|it| inbox.wrong.contains(&it.credential_id));
+    if let Some(code) = inbox.says.pop_front().or(is_wrong.then_some(ProblemCode::Malformed)) {
         return ApiProblem::new(code, "as the test wishes").into_response();
     }
-    inbox.taken.push(request);
-    axum::Json(serde_json::json!({ "status": "stored" })).into_response()
+    let mut results = Vec::new();
+    for notice in request.notices {
+        if inbox.never.contains(&notice.credential_id) {
+            results.push(NoticeResult::CredentialUnknown);
+        } else {
+            results.push(NoticeResult::Stored);
+            inbox.taken.push(notice);
+        }
+    }
+    axum::Json(NoticesAnswer { results }).into_response()
 }
 
 /// A hub that takes notices of one issuer.
@@ -86,7 +96,7 @@ impl Hub {
         };
         let inbox = Inbox::default();
         let routes = axum::Router::new()
-            .route("/v1/notices", axum::routing::post(take))
+            .route("/v1/notices/batch", axum::routing::post(take))
             .with_state(Arc::clone(&inbox));
         let router = edge::apply(routes, Arc::new(Edge::new(parts)));
         let task =
@@ -291,7 +301,7 @@ async fn a_refused_notice_is_left_out_and_stops_nobody() {
     let hub = Hub::start(&issuer.key).await;
     let forgotten = Payer::open(&issuer.engine, 7, 1_000).await;
     let known = Payer::open(&issuer.engine, 7, 1_000).await;
-    hub.inbox.lock().unwrap().never.insert(forgotten.credential, ProblemCode::CredentialUnknown);
+    hub.inbox.lock().unwrap().never.insert(forgotten.credential);
     for number in 0..3 {
         forgotten.pay(&issuer.engine, BAKERY, &format!("f-{number}"), 1).await;
         known.pay(&issuer.engine, BAKERY, &format!("k-{number}"), 1).await;
@@ -303,7 +313,7 @@ async fn a_refused_notice_is_left_out_and_stops_nobody() {
         taken.iter().map(|it| (it.credential_id, it.number)).collect::<Vec<_>>(),
         [1, 2, 3].map(|it| (known.credential, it))
     );
-    assert_eq!(hub.inbox.lock().unwrap().calls, 6, "a refused one is not tried again");
+    assert_eq!(hub.inbox.lock().unwrap().calls, 1, "a refused one is not tried again");
     notices.stop().await;
 }
 
@@ -334,7 +344,7 @@ async fn an_unwell_hub_gets_every_notice_in_order_and_what_it_took_only_once() {
             .collect();
         assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
     }
-    assert_eq!(hub.inbox.lock().unwrap().calls, 43);
+    assert_eq!(hub.inbox.lock().unwrap().calls, 4, "three refusals, and one call for all");
     notices.stop().await;
 }
 
@@ -350,5 +360,38 @@ async fn a_cursor_ahead_of_a_replaced_journal_misses_nothing_new() {
     payer.pay(&issuer.engine, BAKERY, "a", 1).await;
     hub.has(1).await;
     issuer.all_done().await;
+    notices.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_makes_its_call_wrong_is_left_out_alone() {
+    let issuer = Issuer::start();
+    let hub = Hub::start(&issuer.key).await;
+    let odd = Payer::open(&issuer.engine, 7, 1_000).await;
+    let even = Payer::open(&issuer.engine, 7, 1_000).await;
+    hub.inbox.lock().unwrap().wrong.insert(odd.credential);
+    even.pay(&issuer.engine, BAKERY, "a", 1).await;
+    odd.pay(&issuer.engine, BAKERY, "b", 1).await;
+    even.pay(&issuer.engine, BAKERY, "c", 1).await;
+    let notices = issuer.notices_to(&hub);
+    issuer.all_done().await;
+    let taken: Vec<_> = hub.taken().iter().map(|it| (it.credential_id, it.number)).collect();
+    assert_eq!(taken, [(even.credential, 1), (even.credential, 2)]);
+    notices.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_fit_in_a_call_go_in_several() {
+    let issuer = Issuer::start();
+    let hub = Hub::start(&issuer.key).await;
+    let payer = Payer::open(&issuer.engine, 7, 1_000).await;
+    for number in 0..130 {
+        payer.pay(&issuer.engine, BAKERY, &format!("{number}"), 1).await;
+    }
+    let notices = issuer.notices_to(&hub);
+    issuer.all_done().await;
+    let numbers: Vec<u64> = hub.taken().iter().map(|it| it.number).collect();
+    assert_eq!(numbers, (1..=130).collect::<Vec<_>>());
+    assert_eq!(hub.inbox.lock().unwrap().calls, 3, "64, 64 and 2");
     notices.stop().await;
 }

@@ -116,6 +116,7 @@ mod tests {
             (Server::Hub, "/v1/events", Some(TerminalHub)),
             (Server::Hub, "/v1/sessions", Some(TerminalHub)),
             (Server::Hub, "/v1/notices", Some(HubIssuer)),
+            (Server::Hub, "/v1/notices/batch", Some(HubIssuer)),
             (Server::Hub, "/v1/directory", None),
             (Server::Hub, "/v1/directory/entries", None),
             (Server::Hub, "/v1/pairings/par_1", None),
