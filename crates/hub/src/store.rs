@@ -427,16 +427,20 @@ fn put_notice(to: &Connection, notice: &NoticeRequest) -> rusqlite::Result<Notic
     if number <= acked {
         return Ok(NoticeStored::Same);
     }
-    let found: Option<([u8; 16], Vec<u8>)> = to
-        .prepare_cached("SELECT id, sealed FROM notice WHERE credential = ? AND number = ?")?
-        .query_row(params![credential, number], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some((id, sealed)) = found {
+    let is_new = to
+        .prepare_cached(
+            "INSERT INTO notice (credential, number, id, sealed) VALUES (?, ?, ?, ?)
+             ON CONFLICT (credential, number) DO NOTHING",
+        )?
+        .execute(params![credential, number, notice.notice_id.raw(), notice.sealed])?
+        > 0;
+    if !is_new {
+        let (id, sealed): ([u8; 16], Vec<u8>) = to
+            .prepare_cached("SELECT id, sealed FROM notice WHERE credential = ? AND number = ?")?
+            .query_row(params![credential, number], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let same = id == notice.notice_id.raw() && sealed == notice.sealed;
         return Ok(if same { NoticeStored::Same } else { NoticeStored::Conflict });
     }
-    to.prepare_cached("INSERT INTO notice (credential, number, id, sealed) VALUES (?, ?, ?, ?)")?
-        .execute(params![credential, number, notice.notice_id.raw(), notice.sealed])?;
     // Numbers count from 1, so there can be too many only this far above the last acknowledged one.
     if number - acked <= to_i64(NOTICES_MAX) {
         return Ok(NoticeStored::Stored { dropped: 0 });

@@ -147,11 +147,11 @@ fn log(
     let cause = problem.and_then(|it| it.source.as_ref()).map(|it| format!("{it:#}"));
     let cause = cause.as_deref();
     let took_us = u64::try_from(about.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (method, route) = (exchange.method().as_str(), about.route);
+    let (request, method, route) = (about.log_id, exchange.method().as_str(), about.route);
     let status = status.as_u16();
     if status >= 500 {
-        tracing::error!(method, route, status, code, cause, took_us, "request failed");
+        tracing::error!(%request, method, route, status, code, cause, took_us, "request failed");
     } else {
-        tracing::info!(method, route, status, code, cause, took_us, "request refused");
+        tracing::info!(%request, method, route, status, code, cause, took_us, "request refused");
     }
 }
