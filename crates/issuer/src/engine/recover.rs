@@ -3,6 +3,9 @@
 //! Every entry's chain is checked on the way; the first thing that does not fit stops it, naming partition and sequence.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Context as _;
 use warifu_core::entry::Entry;
@@ -17,6 +20,9 @@ use crate::store::{Frame, Head, Snapshot, Store};
 
 /// How much of the journal is read at once, in bytes.
 const READ_BYTES: usize = 4 << 20;
+
+/// How many such parts wait to be applied while the next is read.
+const READ_AHEAD: usize = 2;
 
 /// Partitions are folded together for new snapshots until their former ones have this many bytes.
 const GROUP_BYTES: usize = 64 << 20;
@@ -115,17 +121,16 @@ impl Folded {
     }
 }
 
-/// Folds the journal to its end: all partitions, or one.
+/// Folds the journal to its end: all partitions, or one. Partitions do not know each other, so every core folds some.
 ///
 /// # Errors
 /// When the store can't be read, an entry does not fit, the chain is broken, or the vault's key is another.
 pub fn recover(store: &dyn Store, vault: &Vault, only: Option<u8>) -> anyhow::Result<Recovered> {
     let numbers: Vec<u8> = only.map_or_else(|| (0..PARTITIONS).collect(), |number| vec![number]);
-    let mut partitions = BTreeMap::new();
-    for number in numbers {
-        partitions.insert(number, Folded::load(store, vault, number)?);
-    }
-    continue_to_end(store, vault, partitions)
+    let loaded = on_every_core(numbers, |numbers| {
+        numbers.into_iter().map(|number| Folded::load(store, vault, number)).collect()
+    })?;
+    continue_to_end(store, vault, loaded, cores())
 }
 
 /// The same from the very first entry, believing no snapshot.
@@ -133,31 +138,50 @@ pub fn recover(store: &dyn Store, vault: &Vault, only: Option<u8>) -> anyhow::Re
 /// # Errors
 /// As [`recover`].
 pub fn fold_from_the_beginning(store: &dyn Store, vault: &Vault) -> anyhow::Result<Recovered> {
-    let partitions = (0..PARTITIONS).map(|number| (number, Folded::new(store, number))).collect();
-    continue_to_end(store, vault, partitions)
+    let partitions = (0..PARTITIONS).map(|number| Folded::new(store, number)).collect();
+    continue_to_end(store, vault, partitions, cores())
 }
 
+/// Reads the journal once and lets so many threads apply it, each to its own share of the partitions.
 fn continue_to_end(
     store: &dyn Store,
     vault: &Vault,
-    mut partitions: BTreeMap<u8, Folded>,
+    partitions: Vec<Folded>,
+    threads: usize,
 ) -> anyhow::Result<Recovered> {
-    let mut position = partitions.values().map(|it| it.position).min().unwrap_or_default();
-    let from = position;
-    let mut applied = 0;
-    let mut undo = UndoLog::default();
-    loop {
-        let frames = store.read(position + 1, READ_BYTES)?;
-        let Some(last) = frames.last() else { break };
-        position = last.last_position();
-        for frame in &frames {
-            for head in &frame.after {
-                if let Some(folded) = partitions.get_mut(&head.partition) {
-                    applied += folded.apply(frame, vault, &mut undo)?;
-                }
+    let from = partitions.iter().map(|it| it.position).min().unwrap_or_default();
+    let mut position = from;
+    let (folded, applied) = std::thread::scope(|scope| {
+        let mut hands = Vec::new();
+        for share in shares(partitions, threads) {
+            let (give, frames) = sync_channel::<Vec<Arc<Frame>>>(READ_AHEAD);
+            hands.push((give, scope.spawn(move || apply_all(share, &frames, vault))));
+        }
+        let mut read = Ok(());
+        loop {
+            let frames = match store.read(position + 1, READ_BYTES) {
+                Ok(frames) => frames,
+                Err(error) => break read = Err(error),
+            };
+            let Some(last) = frames.last() else { break };
+            position = last.last_position();
+            // Whoever takes no more has found damage, which it tells when it is joined.
+            if hands.iter().any(|(give, _)| give.send(frames.clone()).is_err()) {
+                break;
             }
         }
-    }
+        let (mut folded, mut applied) = (BTreeMap::new(), 0);
+        for (give, hand) in hands {
+            drop(give);
+            let joined = hand.join().map_err(|_| anyhow::anyhow!("applying entries panicked"))?;
+            let (share, count) = joined?;
+            folded.extend(share.into_iter().map(|it| (it.head.partition, it)));
+            applied += count;
+        }
+        read?;
+        anyhow::Ok((folded, applied))
+    })?;
+    let mut partitions = folded;
     // A snapshot may know of more than the journal has: then the journal has lost its end. Where all of them know the
     // same, no entry was read above: then the journal is asked for the last one.
     let ends_before = position > 0 && store.read(position, 1)?.is_empty();
@@ -177,6 +201,55 @@ fn continue_to_end(
     Ok(Recovered { partitions, position, from, applied })
 }
 
+/// Applies what arrives to the partitions of one share.
+fn apply_all(
+    mut share: Vec<Folded>,
+    frames: &Receiver<Vec<Arc<Frame>>>,
+    vault: &Vault,
+) -> anyhow::Result<(Vec<Folded>, u64)> {
+    let (mut undo, mut applied) = (UndoLog::default(), 0);
+    for frame in frames.iter().flatten() {
+        for folded in &mut share {
+            if frame.after.iter().any(|it| it.partition == folded.head.partition) {
+                applied += folded.apply(&frame, vault, &mut undo)?;
+            }
+        }
+    }
+    Ok((share, applied))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Neighbours go to different shares: accounts are opened in the first partitions first.
+fn shares<T>(all: Vec<T>, count: usize) -> Vec<Vec<T>> {
+    let count = count.clamp(1, all.len().max(1));
+    let mut shares: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
+    for (number, it) in all.into_iter().enumerate() {
+        shares[number % count].push(it);
+    }
+    shares
+}
+
+fn on_every_core<T: Send, U: Send>(
+    all: Vec<T>,
+    work: impl Fn(Vec<T>) -> anyhow::Result<Vec<U>> + Sync,
+) -> anyhow::Result<Vec<U>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let hands: Vec<_> = shares(all, cores())
+            .into_iter()
+            .map(|share| scope.spawn(move || work(share)))
+            .collect();
+        let mut done = Vec::new();
+        for hand in hands {
+            done.extend(hand.join().map_err(|_| anyhow::anyhow!("loading panicked"))??);
+        }
+        Ok(done)
+    })
+}
+
 /// Makes a new snapshot of every partition that has changed, out of the journal alone: the lane is not asked and does
 /// not pause. Partitions are folded some at a time, so that the journal's tail is read a few times at most and memory
 /// never holds a second copy of everything.
@@ -190,16 +263,17 @@ pub fn take_snapshots(
 ) -> anyhow::Result<()> {
     let mut numbers = (0..PARTITIONS).peekable();
     while numbers.peek().is_some() && !is_stopping() {
-        let (mut group, mut newest) = (BTreeMap::new(), BTreeMap::new());
+        let (mut group, mut newest) = (Vec::new(), BTreeMap::new());
         let mut bytes = 0;
         while let Some(number) = numbers.next_if(|_| bytes < GROUP_BYTES) {
             if let Some(snapshot) = store.snapshots(number)?.into_iter().next() {
                 bytes += snapshot.body.len();
                 newest.insert(number, snapshot.head.sequence);
             }
-            group.insert(number, Folded::load(store, vault, number)?);
+            group.push(Folded::load(store, vault, number)?);
         }
-        let recovered = continue_to_end(store, vault, group)?;
+        // One thread: the lane works at the same time, and is not to be pushed aside.
+        let recovered = continue_to_end(store, vault, group, 1)?;
         for (number, folded) in recovered.partitions {
             // An empty partition has a snapshot like any other: without it, every start would read the journal from its first entry.
             if newest.get(&number) == Some(&folded.head.sequence) {
