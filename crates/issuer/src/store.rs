@@ -6,6 +6,7 @@
 //!
 //! A store keeps entries as bytes and never looks inside them.
 
+mod checkpoints;
 #[cfg(test)]
 mod conformance;
 pub mod frame;

@@ -6,14 +6,12 @@
 //! snapshots.db  two snapshots of each partition
 //! ```
 //!
-//! Checkpoints of the journal's WAL run on a connection of their own; an append never waits for one, but for the last
-//! few pages of it when the WAL has grown past `WAL_RESTART_BYTES`.
+//! Checkpoints of the journal's WAL run on a connection of their own ([`checkpoints`](super::checkpoints)); an append
+//! waits for the last few pages of one when the WAL begins anew.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
@@ -25,15 +23,11 @@ use warifu_server::db::{self, Durability};
 use warifu_server::folder::FolderLock;
 
 use crate::engine::chain;
+use crate::store::checkpoints::Checkpoints;
 use crate::store::recent::Recent;
 use crate::store::{
     AppendError, Batch, Frame, Head, IndexRow, IndexRows, Snapshot, Store, StoreError, frame,
 };
-
-/// The WAL is moved into the database by a background connection when it is larger than this.
-const WAL_CHECKPOINT_BYTES: u64 = 8 << 20;
-/// When the WAL is larger than this in spite of that, the next append ends it. 256 MiB are some seconds at full load.
-const WAL_RESTART_BYTES: u64 = 256 << 20;
 
 const JOURNAL: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -57,14 +51,13 @@ const SNAPSHOTS: &[&str] = &["
 #[derive(Debug)]
 pub struct SqliteStore {
     journal_id: [u8; 16],
-    folder: PathBuf,
     writer: Mutex<Writer>,
     recent: Mutex<Recent>,
     reader: Mutex<Connection>,
     index_writer: Mutex<Connection>,
     index_reader: Mutex<Connection>,
     snapshots: Mutex<Connection>,
-    _checkpoints: Checkpoints,
+    checkpoints: Checkpoints,
     _lock: Option<FolderLock>,
 }
 
@@ -74,7 +67,6 @@ struct Writer {
     last_position: u64,
     /// Heads of the partitions that this program has written since it started, or that recovery told it of.
     heads: std::collections::BTreeMap<u8, Head>,
-    appends: u64,
 }
 
 impl SqliteStore {
@@ -110,19 +102,17 @@ impl SqliteStore {
         db::migrate(&snapshots, SNAPSHOTS)?;
         let mut store = Self {
             journal_id,
-            folder: folder.to_owned(),
             writer: Mutex::new(Writer {
                 journal,
                 last_position,
                 heads: std::collections::BTreeMap::new(),
-                appends: 0,
             }),
             recent: Mutex::new(Recent::default()),
             reader: Mutex::new(db::open(at("journal.db"), Durability::Normal)?),
             index_writer: Mutex::new(index_writer),
             index_reader: Mutex::new(db::open(at("index.db"), Durability::Normal)?),
             snapshots: Mutex::new(snapshots),
-            _checkpoints: Checkpoints::start(folder)?,
+            checkpoints: Checkpoints::start(&at("journal.db"))?,
             _lock: None,
         };
         store.read_heads()?;
@@ -166,6 +156,7 @@ impl SqliteStore {
         }
         let position = writer.last_position + 1;
         let body = frame::encode(&batch);
+        self.checkpoints.appended(body.len());
         let count = u64::try_from(batch.entries.len()).unwrap_or(u64::MAX);
         let inserted = writer
             .journal
@@ -219,18 +210,6 @@ impl SqliteStore {
             )
             .unwrap();
     }
-
-    fn end_a_long_wal(&self, writer: &mut Writer) {
-        writer.appends += 1;
-        if writer.appends.is_multiple_of(64) && wal_bytes(&self.folder) > WAL_RESTART_BYTES {
-            let ended = writer
-                .journal
-                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
-            if let Err(error) = ended {
-                tracing::warn!(%error, "the journal's WAL could not be ended; trying again later");
-            }
-        }
-    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -272,10 +251,6 @@ fn identity(journal: &Connection, prefix: Prefix) -> anyhow::Result<[u8; 16]> {
     id.try_into().map_err(|_| anyhow::anyhow!("the journal's id is damaged"))
 }
 
-fn wal_bytes(folder: &Path) -> u64 {
-    std::fs::metadata(folder.join("journal.db-wal")).map_or(0, |it| it.len())
-}
-
 fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| StoreError { what: what.to_owned(), source: Some(Box::new(error)) }
 }
@@ -288,7 +263,7 @@ impl Store for SqliteStore {
     fn append(&self, batch: Batch) -> Result<u64, AppendError> {
         let writer = &mut *lock(&self.writer);
         let appended = self.append_frame(writer, batch)?;
-        self.end_a_long_wal(writer);
+        self.checkpoints.begin_anew_if_wished(&writer.journal);
         Ok(appended)
     }
 
@@ -463,46 +438,4 @@ fn write_index(
         transaction.execute("UPDATE cursor SET position = ?1", [position])?;
     }
     transaction.commit()
-}
-
-/// Moves the journal's WAL into the database from a thread of its own.
-#[derive(Debug)]
-struct Checkpoints {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Checkpoints {
-    fn start(folder: &Path) -> anyhow::Result<Self> {
-        let connection = db::open(folder.join("journal.db"), Durability::Normal)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (folder, stopped) = (folder.to_owned(), Arc::clone(&stop));
-        let thread =
-            std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-                while !stopped.load(Ordering::Acquire) {
-                    std::thread::park_timeout(Duration::from_millis(200));
-                    if wal_bytes(&folder) > WAL_CHECKPOINT_BYTES
-                        && let Err(error) =
-                            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-                                row.get::<_, i64>(0)
-                            })
-                    {
-                        tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
-                    }
-                }
-            })?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Checkpoints {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                tracing::error!("the thread that makes checkpoints panicked");
-            }
-        }
-    }
 }

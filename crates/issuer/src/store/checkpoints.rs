@@ -1,0 +1,141 @@
+//! Moves the journal's WAL into the database, from a thread of its own, and lets the WAL begin anew before it is long.
+//!
+//! A WAL that begins anew is written over in place. That is synced in half the time of a file that grows, and does not
+//! wait for what others write: a file system commits the growth of all files together. So the WAL is kept short enough
+//! to get there soon, and long enough that beginning anew, for which an append has to wait a few milliseconds, is rare.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use warifu_server::db::{self, Durability};
+
+/// A part of the WAL is moved when so much is new in it.
+const MOVE_BYTES: u64 = 4 << 20;
+/// It shall begin anew when it has so many pages of 4 KiB: 32 MiB.
+const PAGES_MAX: i64 = 8 << 10;
+/// So few pages may be left for the append that begins it anew.
+const LEFT_MAX: i64 = 128;
+/// How often it is tried to leave so few. Under full load as many come again as are moved.
+const TRIES: usize = 8;
+/// How often the thread looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The thread, and what it shares with appends.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    new_bytes: AtomicU64,
+    /// Nearly all of the WAL is in the database: the next append may let it begin anew.
+    may_begin_anew: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Checkpoints {
+    pub(super) fn start(journal: &Path) -> anyhow::Result<Self> {
+        let connection = db::open(journal, Durability::Normal)?;
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("checkpoints".to_owned())
+            .spawn(move || run(&of_thread, &connection))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Notes an append of so many bytes.
+    pub(super) fn appended(&self, bytes: usize) {
+        // A row takes whole pages, and touches one more.
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(4096);
+        self.shared.new_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets the WAL begin anew when it is time. A failure is no harm: it goes on growing, and it is tried again.
+    pub(super) fn begin_anew_if_wished(&self, journal: &Connection) {
+        if !self.shared.may_begin_anew.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = checkpoint(journal, "PRAGMA wal_checkpoint(RESTART)") {
+            tracing::warn!(%error, "the journal's WAL could not begin anew; trying again later");
+        }
+    }
+}
+
+fn run(shared: &Shared, journal: &Connection) {
+    while !shared.stop.load(Ordering::Acquire) {
+        std::thread::park_timeout(LOOK);
+        if shared.new_bytes.load(Ordering::Relaxed) < MOVE_BYTES {
+            continue;
+        }
+        shared.new_bytes.store(0, Ordering::Relaxed);
+        for tries_left in (0..TRIES).rev() {
+            match checkpoint(journal, "PRAGMA wal_checkpoint(PASSIVE)") {
+                Ok((pages, moved)) if pages > PAGES_MAX => {
+                    if pages - moved <= LEFT_MAX || tries_left == 0 {
+                        shared.may_begin_anew.store(true, Ordering::Relaxed);
+                        break;
+                    }
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a checkpoint of the journal failed; trying again");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// How many pages the WAL has, and how many of them are in the database.
+fn checkpoint(journal: &Connection, pragma: &str) -> rusqlite::Result<(i64, i64)> {
+    journal.query_row(pragma, [], |row| Ok((row.get(1)?, row.get(2)?)))
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("the thread that makes checkpoints panicked");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::params;
+
+    #[test]
+    fn the_wal_stays_short_while_rows_are_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = db::open(&path, Durability::Normal).unwrap();
+        journal.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        journal.execute_batch("CREATE TABLE it (id INTEGER PRIMARY KEY, body BLOB)").unwrap();
+        let checkpoints = Checkpoints::start(&path).unwrap();
+        let body = vec![7_u8; 60_000];
+        for id in 0..5_000 {
+            journal.execute("INSERT INTO it VALUES (?1, ?2)", params![id, body]).unwrap();
+            checkpoints.appended(body.len());
+            checkpoints.begin_anew_if_wished(&journal);
+            if id % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let bytes = std::fs::metadata(folder.path().join("journal.db-wal")).unwrap().len();
+        assert!(bytes < 200 << 20, "of 300 MB that were written the WAL has {bytes} bytes");
+        let count: i64 =
+            journal.query_row("SELECT count(*) FROM it", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 5_000);
+    }
+}
