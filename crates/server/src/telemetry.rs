@@ -49,6 +49,10 @@ pub fn init_logs(format: LogFormat) {
 const SECONDS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// Upper bounds of the buckets of counts: how much goes into a commit.
+const COUNTS: [f64; 13] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+
 /// The metrics of this process. The first call installs the recorder; make it before anything is counted.
 pub fn metrics_handle() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -56,6 +60,10 @@ pub fn metrics_handle() -> PrometheusHandle {
         .get_or_init(|| {
             let recorder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+                .expect("the list of buckets is not empty")
+                .set_buckets_for_metric(Matcher::Suffix("_entries".to_owned()), &COUNTS)
+                .expect("the list of buckets is not empty")
+                .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &COUNTS)
                 .expect("the list of buckets is not empty")
                 .build_recorder();
             let handle = recorder.handle();

@@ -4,6 +4,9 @@
 //! the registrations too) is made before its clock starts; rates, latencies and CPU time are of the rounds alone. The
 //! first round warms up and is not counted, but for its errors.
 
+mod batches;
+mod engine;
+mod limits;
 mod line;
 mod load;
 mod meter;
@@ -15,8 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 
+use self::engine::EngineArgs;
 use self::line::{Signer, Target};
 use self::load::{Crew, Sample, Work};
 use self::meter::Reading;
@@ -45,12 +49,16 @@ const WARM_UP: usize = 20;
 /// Starts a demo network of its own in another process, links terminals to accounts by the real calls, and loads it. The
 /// figures hold for the machine they were measured on, where generator and servers share the cores.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Example:
   warifu bench pay --seconds 10
   warifu bench pay-only --accounts 5000 --rate 2000
   warifu bench lone --json
+  warifu bench engine --seconds 60 --accounts 100000
   warifu bench register --network my-network   (of a running `warifu demo --dir my-network`)")]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    alone: Option<Alone>,
     /// What is done again and again
     #[arg(value_enum, default_value = "pay")]
     scenario: Scenario,
@@ -75,6 +83,12 @@ pub(crate) struct BenchArgs {
     /// Folder of a running `warifu demo --dir DIR` to load instead
     #[arg(long, value_name = "DIR")]
     network: Option<PathBuf>,
+}
+
+/// What is measured without a network.
+#[derive(Debug, Subcommand)]
+enum Alone {
+    Engine(EngineArgs),
 }
 
 /// What is done again and again.
@@ -126,6 +140,12 @@ impl Scenario {
 
 pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
     let stopped = stop::wished();
+    if let Some(Alone::Engine(args)) = args.alone {
+        return tokio::select! {
+            done = engine::run(args, out) => done,
+            () = stopped => Err(Failure::refused("stopped before there was a result")),
+        };
+    }
     // Dropping the network, which Ctrl-C does too, ends its process.
     tokio::select! {
         done = bench(&args, out) => done,

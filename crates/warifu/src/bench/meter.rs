@@ -76,7 +76,7 @@ async fn counters(site: &Site) -> Reading {
 }
 
 /// User and system time of a process so far.
-fn cpu_us(pid: &str) -> u64 {
+pub(super) fn cpu_us(pid: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name stands in parentheses and may hold anything; utime and stime are the 12th and 13th fields after it.
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
@@ -92,4 +92,20 @@ pub(super) fn hardware() -> (usize, String) {
         text.lines().find(|it| it.starts_with("model name")).and_then(|it| it.split_once(':'));
     let model = model.map_or("unknown", |(_, model)| model.trim());
     (cores, model.to_owned())
+}
+
+/// The machine's memory.
+pub(super) fn memory_mib() -> u64 {
+    kib("/proc/meminfo", "MemTotal:") / 1024
+}
+
+/// What this process holds of it.
+pub(super) fn resident_mib() -> u64 {
+    kib("/proc/self/status", "VmRSS:") / 1024
+}
+
+fn kib(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|it| it.strip_prefix(name));
+    line.and_then(|it| it.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
