@@ -135,9 +135,10 @@ row() {
   jq -rs --arg name "$name" --arg what "$what" '
     def median(of): map(select(.name == of)) | sort_by(.per_second) | .[(length - 1) / 2 | floor];
     def ms: . / 10 | round / 100;
-    median("plain, one merchant") as $plain | [.[] | select(.name == $name) | .per_second] as $all | median($name)
+    def times(of): . / (of.per_second) * 10 | round / 10 | "\(.) ×";
+    median("plain, one merchant") as $one | median("plain, many merchants") as $many | [.[] | select(.name == $name) | .per_second] as $all | median($name)
     | "| \($what) | \(.per_second) | \($all | min)–\($all | max) | \(.p50_us | ms) | \(.p99_us | ms)"
-    + " | \(.per_second / $plain.per_second * 10 | round / 10) × | \(.batch // "–") | " + ($ARGS.positional | join(" | ")) + " |"
+    + " | \(.per_second | times($one)) | \(.per_second | times($many)) | \(.batch // "–") | " + ($ARGS.positional | join(" | ")) + " |"
   ' "$work/runs.jsonl" --args "$@"
 }
 
@@ -149,11 +150,11 @@ table() {
   cat <<EOF
 # Warifu beside what a user would pick instead
 
-$(date -u '+%F %H:%M') UTC. Each was measured $runs times for $seconds s, in turns; the table has the run of the median rate.
+$(date -u '+%F %H:%M') UTC. Runs of each: $runs, of $seconds s, in turns; the table has the one of the median rate.
 Load and servers share the machine. What is compared, and how far it is fair: [bench/README.md](https://github.com/warifu/warifu/blob/main/bench/README.md).
 
-| what | a second | lowest–highest | p50, ms | p99, ms | to the plain service | commits a sync | accounts | share of the hottest merchant | signed | durable by |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| what | a second | lowest–highest | p50, ms | p99, ms | to plain, one merchant | to plain, $merchants_many merchants | commits a sync | accounts | share of the hottest merchant | signed | durable by |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 $(row pgbench "pgbench, TPC-B-like, no HTTP" "$((scale * 100000))" "1/$scale (branch)" no "$durable")
 $(row "plain, one merchant" "plain service, one merchant" "$accounts" all no "$durable")
 $(row "plain, many merchants" "plain service, $merchants_many merchants" "$accounts" "1/$merchants_many" no "$durable")
