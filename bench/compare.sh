@@ -142,6 +142,14 @@ row() {
   ' "$work/runs.jsonl" --args "$@"
 }
 
+# Synced writes of 8 KiB in a second, one after the other.
+disk_per_second() {
+  local count=2000
+  LC_ALL=C dd if=/dev/zero of="$work/disk" bs=8k count=$count conv=fsync 2>/dev/null
+  LC_ALL=C dd if=/dev/zero of="$work/disk" bs=8k count=$count conv=notrunc oflag=dsync 2>&1 |
+    awk -F', ' -v count=$count '/copied/ { print int(count / $(NF - 1)) }'
+}
+
 show() { ask "select string_agg(name || '=' || current_setting(name), ', ' order by name) from pg_settings where name in ($1)"; }
 
 table() {
@@ -162,7 +170,7 @@ $(row warifu "Warifu, \`bench pay-only\`" "$accounts" all "$(jq -r .signed "$wor
 
 - Load: closed loop, $connections connections kept open; one transaction of pgbench, one payment of the others.
 - Commits a sync: of PostgreSQL, transactions for each sync of its WAL; of Warifu, entries in each commit.
-- Hardware: $(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/^MemTotal/ { print int($2 / 1048576 + 0.5) }' /proc/meminfo) GiB; $(uname -sr); disk: $(stat -f -c %T "$work").
+- Hardware: $(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/^MemTotal/ { print int($2 / 1048576 + 0.5) }' /proc/meminfo) GiB; $(uname -sr); disk: $(df --output=fstype "$work" | tail -n 1), $(disk_per_second) synced writes of 8 KiB a second.
 - PostgreSQL $(ask "show server_version"), new cluster, $(show "'shared_buffers', 'max_connections', 'max_wal_size', 'wal_sync_method'"), all else as it comes; unix socket; plain service's pool: $pool connections.
 - Warifu $("$warifu" --version | awk '{ print $2 }')$(revision); accounts and codes of all were made before the clock started.
 EOF
