@@ -3,7 +3,6 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=
-children=()
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -86,7 +85,6 @@ start_plain() {
   : >"$work/serve.json"
   "$plain" serve --database="$database" --pool="$1" >"$work/serve.json" &
   server=$!
-  children+=("$server")
   for _ in $(seq 100); do
     authority=$(jq -r .listening "$work/serve.json")
     [ -z "$authority" ] || return 0
@@ -104,15 +102,15 @@ stop_plain() {
 # await COMMAND…: as in the foreground, but a signal to the script is heard at once.
 await() {
   "$@" &
-  local child=$!
-  children+=("$child")
-  wait "$child"
+  wait $!
 }
 
 clean_up() {
   local status=$?
   trap - EXIT
-  for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
+  local child
+  for child in $(jobs -pr); do kill "$child" 2>/dev/null || true; done
+  wait
   if [ -n "$work" ]; then
     if [ -e "$work/pg/data/postmaster.pid" ]; then
       as_owner "$pg/pg_ctl" --pgdata="$work/pg/data" --mode=immediate --wait stop >/dev/null || true
