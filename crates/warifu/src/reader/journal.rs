@@ -167,11 +167,14 @@ impl Journal {
         )
     }
 
-    /// All attempts of an order, the oldest first.
+    /// The attempts of an order, the oldest first. Of very many the one that claims it and the latest.
     pub(crate) fn of_order(&self, order_id: &str) -> Result<Vec<Record>, Failure> {
         list(
             &self.db(),
-            "SELECT record FROM attempt WHERE order_id = ?1 ORDER BY created_ms, request_id LIMIT ?2",
+            "SELECT record FROM (
+                SELECT record, created_ms, request_id FROM attempt WHERE order_id = ?1
+                ORDER BY claims DESC, created_ms DESC, request_id DESC LIMIT ?2
+             ) ORDER BY created_ms, request_id",
             params![order_id, LIST_MAX],
         )
     }
@@ -468,6 +471,24 @@ mod tests {
         assert_eq!(by.request_id.as_str(), "b", "the later of the paid ones");
         // The one without an answer can still be ended, whatever it turns out to be.
         journal.put(&of_order("c", json!({"is": "reversed"}))).unwrap();
+    }
+
+    #[test]
+    fn the_payment_of_an_order_is_found_among_very_many_attempts() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&dir.path().join("journal.db")).unwrap();
+        journal
+            .write(|db| {
+                for number in 0..LIST_MAX {
+                    let failed = record(&format!("a{number:04}"), json!({"is": "not_taken"}));
+                    insert(db, &Record { order_id: Some("A-17".to_owned()), ..failed })?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        let last = Record { order_id: Some("A-17".to_owned()), ..record("z", open()) };
+        assert_eq!(journal.begin(&last).unwrap(), Begun::New);
+        assert!(journal.of_order("A-17").unwrap().contains(&last), "who asks must hear of it");
     }
 
     #[test]
