@@ -1,5 +1,6 @@
 //! Going on with what nobody waits for: a record that is not ended, or a refund without an answer, until it is.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ impl Agent {
         });
     }
 
-    async fn try_to_end(&self, id: &RequestId) -> std::ops::ControlFlow<()> {
-        use std::ops::ControlFlow::{Break, Continue};
+    async fn try_to_end(&self, id: &RequestId) -> ControlFlow<()> {
+        use ControlFlow::{Break, Continue};
         let ended = match self.till.journal.find(id) {
             Ok(Some(record)) if record.standing.is_open() => self.till.end(record, RESUME_MS).await,
             Ok(_) => return Break(()),
@@ -59,22 +60,33 @@ impl Agent {
         }
         let agent = Arc::clone(self);
         tokio::spawn(async move {
-            let (id, mut change, mut tries) = (change.request_id.clone(), change, 0_u32);
-            loop {
-                match agent.till.settle(change.clone(), Trial::Again).await {
-                    Ok(settled) if !settled.is_open() => {
-                        count_change(&settled);
-                        break;
-                    }
-                    Ok(settled) => change = settled,
-                    Err(failure) => {
-                        tracing::warn!(request_id = %id, error = %failure, "a refund can't be repeated yet");
-                    }
-                }
+            let (id, mut tries) = (change.request_id, 0_u32);
+            while agent.try_to_settle(&id, &change.till_id).await.is_continue() {
                 sleep(Duration::from_millis(backoff_ms(tries))).await;
                 tries = tries.saturating_add(1);
             }
             agent.kept().remove(&id);
         });
+    }
+
+    /// As the journal has it now: the till may have repeated it meanwhile and been told a refusal, which stays true
+    /// only if nobody sends it again.
+    async fn try_to_settle(&self, id: &RequestId, till_id: &str) -> ControlFlow<()> {
+        let settled = match self.till.journal.find_change(till_id) {
+            Ok(Some(change)) if change.is_open() => self.till.settle(change, Trial::Again).await,
+            Ok(_) => return ControlFlow::Break(()),
+            Err(failure) => Err(failure),
+        };
+        match settled {
+            Ok(settled) if !settled.is_open() => {
+                count_change(&settled);
+                ControlFlow::Break(())
+            }
+            Ok(_) => ControlFlow::Continue(()),
+            Err(failure) => {
+                tracing::warn!(request_id = %id, error = %failure, "a refund can't be repeated yet");
+                ControlFlow::Continue(())
+            }
+        }
     }
 }

@@ -60,7 +60,15 @@ impl Agent {
     async fn make(self: &Arc<Self>, record: Record, name: String, deed: Deed) -> Answer<Change> {
         let agent = Arc::clone(self);
         let made = tokio::spawn(async move {
-            let change = agent.till.change(&record, name, deed).await?;
+            let changed = agent.till.change(&record, name.clone(), deed).await;
+            // It may have left before the journal failed.
+            if changed.is_err()
+                && let Ok(Some(change)) = agent.till.journal.find_change(&name)
+                && change.is_open()
+            {
+                agent.keep_change(change);
+            }
+            let change = changed?;
             count_change(&change);
             if change.is_open() {
                 agent.keep_change(change.clone());
