@@ -161,6 +161,9 @@ async fn a_sale_is_taken_back_or_refunded() {
         .post("/refund", &json!({"order_id": "C-1", "refund_id": "R-3", "amount": {"minor": 1, "currency": "JPY"}}))
         .await;
     assert_eq!((status, &more["error"]), (422, &json!("amount_too_large")));
+    let (_, sold_again) = agent.post("/pay", &sale("C-1", CODE, 1000)).await;
+    assert_eq!((&sold_again["result"], &sold_again["paid"]), (&json!("approved"), &json!(false)));
+    assert!(sold_again["cashier"].as_str().unwrap().contains("given back"), "{sold_again}");
     let mut other = part.clone();
     other["amount"]["minor"] = json!(301);
     assert_eq!(agent.post("/refund", &other).await.1["error"], "id_conflict");
@@ -367,4 +370,18 @@ async fn the_examples_do_what_they_say() {
         assert_eq!(run("Y-1", "720000010728921840110704", &rig.url()).0, 1, "{file}");
         assert_eq!(run("Y-2", CODE, "http://127.0.0.1:1").0, 3, "{file}");
     }
+}
+
+/// Two of the same at the same moment are one, and both are told the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_refund_twice_at_once_is_one() {
+    let rig = Rig::start().await;
+    let agent = rig.agent();
+    assert_eq!(result(&agent.post("/pay", &sale("T-1", CODE, 1000)).await), "approved");
+    rig.issuer.set(Mood::Slow(Duration::from_millis(300)));
+    let refund =
+        json!({"order_id": "T-1", "refund_id": "R-1", "amount": {"minor": 600, "currency": "JPY"}});
+    let (one, two) = tokio::join!(agent.post("/refund", &refund), agent.post("/refund", &refund));
+    assert_eq!((one.0, &one.1["request_id"]), (200, &two.1["request_id"]));
+    assert_eq!(two.1["payment"]["refunded"]["minor"], 600);
 }

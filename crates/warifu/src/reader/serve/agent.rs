@@ -28,6 +28,8 @@ pub(super) struct Agent {
     runs: Mutex<Runs>,
     /// What somebody is going on with, so that nobody else does.
     pub(super) kept: Mutex<HashSet<RequestId>>,
+    /// One refund, capture or release of a name at a time: what one caller was told must not be changed by another.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 type Runs = HashMap<String, Arc<Run>>;
@@ -75,7 +77,15 @@ impl Agent {
             recent_ms: recent_minutes.saturating_mul(60_000),
             runs: Mutex::default(),
             kept: Mutex::default(),
+            turns: Mutex::default(),
         }
+    }
+
+    /// Whoever holds it may send the change of this name.
+    pub(super) fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(name.to_owned()).or_default())
     }
 
     /// Takes up what the journal has not ended: asks, then reverses; repeats refunds.

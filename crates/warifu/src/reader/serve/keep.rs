@@ -72,6 +72,8 @@ impl Agent {
     /// As the journal has it now: the till may have repeated it meanwhile and been told a refusal, which stays true
     /// only if nobody sends it again.
     async fn try_to_settle(&self, id: &RequestId, till_id: &str) -> ControlFlow<()> {
+        let turn = self.turn(till_id);
+        let _mine = turn.lock().await;
         let settled = match self.till.journal.find_change(till_id) {
             Ok(Some(change)) if change.is_open() => self.till.settle(change, Trial::Again).await,
             Ok(_) => return ControlFlow::Break(()),

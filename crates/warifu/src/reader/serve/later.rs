@@ -60,6 +60,8 @@ impl Agent {
     async fn make(self: &Arc<Self>, record: Record, name: String, deed: Deed) -> Answer<Change> {
         let agent = Arc::clone(self);
         let made = tokio::spawn(async move {
+            let turn = agent.turn(&name);
+            let _mine = turn.lock().await;
             let changed = agent.till.change(&record, name.clone(), deed).await;
             // It may have left before the journal failed.
             if changed.is_err()

@@ -10,6 +10,7 @@ use warifu_reader::change::{Change, Settled};
 use warifu_reader::{Record, Standing};
 
 use super::errors::{Answer, Fault};
+use crate::reader::later::rest;
 use crate::reader::say;
 
 /// `POST /pay`
@@ -91,7 +92,7 @@ pub(super) fn attempt(record: &Record) -> Value {
     let mut answer = json!({
         "request_id": record.request_id,
         "result": say::standing(record),
-        "paid": record.standing.is_paid(),
+        "paid": is_paid(record),
         "amount": record.amount,
         "time": record.created_at,
     });
@@ -112,7 +113,7 @@ pub(super) fn order(order_id: &str, attempts: &[Record], changes: &[Change]) -> 
     Ok(json!({
         "order_id": order_id,
         "result": say::standing(last),
-        "paid": last.standing.is_paid(),
+        "paid": is_paid(last),
         "amount": last.amount,
         "cashier": cashier(last),
         "attempts": attempts.iter().map(attempt).collect::<Vec<_>>(),
@@ -127,7 +128,7 @@ pub(super) fn recent(record: &Record) -> Value {
         "order_id": record.order_id,
         "amount": record.amount,
         "result": say::standing(record),
-        "paid": record.standing.is_paid(),
+        "paid": is_paid(record),
         "request_id": record.request_id,
     })
 }
@@ -154,10 +155,24 @@ pub(super) fn change(order_id: &str, change: &Change) -> Answer<Value> {
     }))
 }
 
+/// Whether the merchant has money of it, or has it reserved: not when all of it was given back.
+fn is_paid(record: &Record) -> bool {
+    let is_given_back = match &record.standing {
+        Standing::Decided { payment } => {
+            payment.status == PaymentStatus::Approved && rest(payment).is_none()
+        }
+        _ => false,
+    };
+    record.standing.is_paid() && !is_given_back
+}
+
 /// What to tell the cashier, in a sentence.
 fn cashier(record: &Record) -> &str {
     match &record.standing {
         Standing::Decided { payment } => match (payment.status, &payment.rejection) {
+            (PaymentStatus::Approved, _) if !is_paid(record) => {
+                "Paid, and all of it was given back. Sell it again as a new order."
+            }
             (PaymentStatus::Approved, _) => "Paid. Hand over the goods.",
             (PaymentStatus::Held, _) => "Reserved. It is taken when you capture it.",
             (_, Some(rejection)) => &rejection.cashier,
