@@ -62,14 +62,16 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX link_ended ON link (ended_ms) WHERE ended_ms IS NOT NULL;
 
-    -- Sealed: the hub sees for whom, a number and a size.
+    -- Sealed: the hub sees for whom, a number and a size. In order of arrival, so that those of one call lie side by side:
+    -- by credential each would be written to a page of its own.
     CREATE TABLE notice (
+        arrival INTEGER PRIMARY KEY,
         credential BLOB NOT NULL REFERENCES link (credential) ON DELETE CASCADE,
         number INTEGER NOT NULL CHECK (number > 0),
         id BLOB NOT NULL,
-        sealed BLOB NOT NULL,
-        PRIMARY KEY (credential, number)
-    ) STRICT, WITHOUT ROWID;
+        sealed BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX notice_by_number ON notice (credential, number);
 "];
 
 /// Why the store did not do it.
@@ -199,6 +201,8 @@ impl Store {
         let writer = db::open(path, Durability::Full)?;
         db::migrate(&writer, MIGRATIONS)?;
         belongs_to(&writer, network, path)?;
+        // 16 MiB: what is unacknowledged is looked up with every notice.
+        writer.pragma_update(None, "cache_size", -16_384)?;
         let reader = db::open(path, Durability::Full)?;
         let lane = lane::start(writer, QUEUE_MAX)?;
         Ok(Self { lane, reader: Arc::new(Mutex::new(reader)) })
