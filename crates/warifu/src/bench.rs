@@ -13,6 +13,7 @@ mod meter;
 mod network;
 mod phones;
 mod report;
+mod tills;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use self::engine::EngineArgs;
 use self::line::{Signer, Target};
-use self::load::{Crew, Sample, Work};
+use self::load::{Crew, Sample, Targets, Work};
 use self::meter::Reading;
 use self::network::Site;
-use self::phones::{Item, Phones};
+use self::phones::{Item, Phones, Tills};
 use self::report::{Report, ms};
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
@@ -41,6 +42,8 @@ const LONE: u32 = 500;
 const REST: Duration = Duration::from_millis(10);
 /// How long `register` waits for the hub's rate rule between rounds.
 const SHARE: Duration = Duration::from_secs(2);
+/// Payments of a history that are made at once.
+const HISTORY_ROUND: usize = 20_000;
 /// Items of the round that warms up, for each connection.
 const WARM_UP: usize = 20;
 
@@ -65,6 +68,15 @@ pub(crate) struct BenchArgs {
     /// Accounts to prepare, with a linked terminal each
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     accounts: u32,
+    /// Merchants that are paid, with a reader each
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
+    merchants: u32,
+    /// Percent of the payments that go to one of them [default: all even]
+    #[arg(long, value_parser = value_parser!(u32).range(0..=100))]
+    hot_share: Option<u32>,
+    /// Payments made before the clock starts
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u64).range(0..=100_000_000))]
+    history: u64,
     /// Connections that are kept open
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096))]
     connections: u16,
@@ -83,6 +95,26 @@ pub(crate) struct BenchArgs {
     /// Folder of a running `warifu demo --dir DIR` to load instead
     #[arg(long, value_name = "DIR")]
     network: Option<PathBuf>,
+    #[command(flatten)]
+    existing: Option<Existing>,
+}
+
+/// A network that is up, by its addresses.
+#[derive(Debug, Clone, Args)]
+#[group(requires_all = ["hub", "issuer", "operator_key", "reader"], conflicts_with = "network")]
+struct Existing {
+    /// An existing network: its hub's address
+    #[arg(long, value_name = "URL", required = false)]
+    hub: String,
+    /// The issuer's address
+    #[arg(long, value_name = "URL", required = false)]
+    issuer: String,
+    /// The issuer's operator's key, which opens accounts
+    #[arg(long, value_name = "FILE", required = false)]
+    operator_key: PathBuf,
+    /// Folder of a paired reader, which is paid
+    #[arg(long, value_name = "DIR", required = false)]
+    reader: PathBuf,
 }
 
 /// What is measured without a network.
@@ -100,6 +132,10 @@ pub(crate) enum Scenario {
     Register,
     /// Register a code at the issuer, then pay with it
     Pay,
+    /// Give back payments that were made before the clock started
+    Refund,
+    /// Register and pay; of a hundred payments 20 are looked up, 5 refunded, 2 reversed
+    Mixed,
     /// Pay 500 times, one at a time, on the idle system
     Lone,
 }
@@ -110,6 +146,8 @@ impl Scenario {
             Self::PayOnly => "pay-only",
             Self::Register => "register",
             Self::Pay => "pay",
+            Self::Refund => "refund",
+            Self::Mixed => "mixed",
             Self::Lone => "lone",
         }
     }
@@ -117,13 +155,13 @@ impl Scenario {
     /// How codes got to the issuer.
     fn about_codes(self) -> &'static str {
         match self {
-            Self::PayOnly | Self::Lone => {
+            Self::PayOnly | Self::Refund | Self::Lone => {
                 "registered at the issuer directly, before the clock started; terminals' signatures checked"
             }
             Self::Register => {
                 "signed ahead, registered through the hub within its rule (5 at once, then one in 2 s for each terminal)"
             }
-            Self::Pay => {
+            Self::Pay | Self::Mixed => {
                 "signed ahead, registered at the issuer directly while the clock runs; terminals' signatures checked"
             }
         }
@@ -134,6 +172,8 @@ impl Scenario {
             Self::PayOnly | Self::Lone => Work::Pay,
             Self::Register => Work::RegisterAtHub,
             Self::Pay => Work::RegisterAndPay,
+            Self::Refund => Work::Refund,
+            Self::Mixed => Work::Mixed,
         }
     }
 }
@@ -154,24 +194,27 @@ pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
 }
 
 async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
-    if args.scenario == Scenario::Pay && args.accounts < 2 * u32::from(args.connections) {
+    if matches!(args.scenario, Scenario::Pay | Scenario::Mixed)
+        && args.accounts < 2 * u32::from(args.connections)
+    {
         return Err(Failure::usage(
-            "a payment ends all codes of its terminal: `pay` needs two accounts for each connection",
+            "a payment ends all codes of its terminal: this needs two accounts for each connection",
         )
         .next("give more --accounts or fewer --connections"));
     }
-    let site = Site::open(args.network.as_deref(), out).await?;
-    out.progress(format_args!("linking {} accounts", args.accounts));
-    let phones = Phones::link(&site, args.accounts, out).await?;
-    let is_checked = !args.no_check_answers;
-    let reader = Arc::clone(&site.reader);
-    let issuer = if args.ecdsa {
-        Target::new(&site.issuer, Signer::Key(reader), is_checked)?
-    } else {
-        Target::in_session(&site.issuer, reader, is_checked).await?
+    let site = match &args.existing {
+        Some(it) => Site::existing(it).await?,
+        None => Site::open(args.network.as_deref(), out).await?,
     };
+    out.progress(format_args!("linking {} accounts", args.accounts));
+    let even = 100_u32.checked_div(args.merchants).unwrap_or_default();
+    let hot_share = args.hot_share.unwrap_or(even);
+    let drawn = Tills { count: args.merchants as usize, hot_share };
+    let phones = Phones::link(&site, args.accounts, drawn, out).await?;
+    let is_checked = !args.no_check_answers;
+    let tills = tills::open(&site, args.merchants, args.ecdsa, is_checked).await?;
     let hub = Target::new(&site.hub, Signer::Nobody, is_checked)?;
-    let crew = Crew::new(usize::from(args.connections), &Arc::new(hub), &Arc::new(issuer));
+    let crew = Crew::new(usize::from(args.connections), &Arc::new(Targets { hub, tills }));
     let accounts = phones.count();
     let mut run = Run {
         args,
@@ -179,11 +222,12 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         site: &site,
         phones,
         crew,
-        sample: Sample::new(),
+        sample: Sample::default(),
         reading: Reading::default(),
         measured: Duration::ZERO,
         notes: Vec::new(),
     };
+    run.history().await?;
     let reading = if args.scenario == Scenario::Lone {
         run.lone().await;
         None
@@ -241,16 +285,16 @@ impl Run<'_> {
             if is_warm {
                 self.measured += took;
                 self.reading.add(&before, &after);
-                self.sample.add(&round);
                 rounds += 1;
                 if told.elapsed() >= ROUND {
                     told = Instant::now();
                     self.out.progress(format_args!(
                         "{:>4} s  {per_second} a second, p99 {}",
                         self.measured.as_secs(),
-                        ms(round.whole.value_at_quantile(0.99))
+                        ms(round.quantile(0.99))
                     ));
                 }
+                self.sample.add(round);
             } else {
                 is_warm = true;
                 self.sample.add_faults(&round);
@@ -269,7 +313,9 @@ impl Run<'_> {
     /// What the next round needs; nothing when it has to be asked for again.
     async fn prepare(&mut self, size: usize) -> Result<Option<Arc<Vec<Item>>>, Failure> {
         match self.args.scenario {
-            Scenario::Pay | Scenario::Lone => Ok(Some(Arc::new(self.phones.codes(size)))),
+            Scenario::Pay | Scenario::Mixed | Scenario::Lone => {
+                Ok(Some(Arc::new(self.phones.codes(size))))
+            }
             Scenario::Register => {
                 let enough = (size / 4).min(self.phones.count() * 2);
                 let items = self.phones.codes_within_the_rule(size);
@@ -280,17 +326,48 @@ impl Run<'_> {
                 tokio::time::sleep(SHARE).await;
                 Ok(None)
             }
+            // One code a terminal: a payment ends all codes of its terminal.
             Scenario::PayOnly => {
-                // One code a terminal: a payment ends all codes of its terminal.
-                let items = Arc::new(self.phones.codes(size.min(self.phones.count())));
-                let (_, registered) = self.crew.work(&items, Work::RegisterAtIssuer, None).await?;
-                self.sample.add_faults(&registered);
-                let items = Arc::into_inner(items).unwrap_or_default();
-                let mut which = registered.which.into_iter().peekable();
-                let is_registered = |number: usize| which.next_if_eq(&number).is_some();
-                Ok(Some(Arc::new(only(items, is_registered))))
+                let items = self.phones.codes(size.min(self.phones.count()));
+                Ok(Some(Arc::new(self.ready(items, Work::RegisterAtIssuer).await?)))
+            }
+            Scenario::Refund => {
+                let items = self.phones.codes(size.min(self.phones.count()));
+                Ok(Some(Arc::new(self.ready(items, Work::RegisterAndPay).await?)))
             }
         }
+    }
+
+    /// Those of the items with which that could be done, unmeasured.
+    async fn ready(&mut self, items: Vec<Item>, work: Work) -> Result<Vec<Item>, Failure> {
+        let items = Arc::new(items);
+        let (_, done) = self.crew.work(&items, work, None).await?;
+        self.sample.add_faults(&done);
+        let mut which = done.which.into_iter().peekable();
+        let items = Arc::into_inner(items).unwrap_or_default().into_iter().enumerate();
+        let ready = items.filter_map(|(number, item)| {
+            let (_, payment_id) = which.next_if(|(done, _)| *done == number)?;
+            Some(Item { payment_id, ..item })
+        });
+        Ok(ready.collect())
+    }
+
+    /// Payments that are there before the clock starts.
+    async fn history(&mut self) -> Result<(), Failure> {
+        let mut made = 0;
+        let wanted = self.args.history;
+        while made < wanted {
+            let left = usize::try_from(wanted - made).unwrap_or(usize::MAX);
+            let items = self.phones.codes(left.min(self.phones.count()).min(HISTORY_ROUND));
+            let ready = self.ready(items, Work::RegisterAndPay).await?.len();
+            if ready == 0 {
+                return Err(Failure::refused("no payment of the history succeeds")
+                    .next("run the bench without --history to see why"));
+            }
+            made += u64::try_from(ready).unwrap_or(u64::MAX);
+            self.out.progress(format_args!("{made} of {wanted} payments of the history made"));
+        }
+        Ok(())
     }
 
     async fn lone(&mut self) {
@@ -306,8 +383,4 @@ impl Run<'_> {
             ms(u64::try_from(REST.as_micros()).unwrap_or_default())
         ));
     }
-}
-
-fn only(items: Vec<Item>, mut is_in: impl FnMut(usize) -> bool) -> Vec<Item> {
-    items.into_iter().enumerate().filter_map(|(number, it)| is_in(number).then_some(it)).collect()
 }

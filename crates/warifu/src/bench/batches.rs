@@ -53,6 +53,18 @@ impl Batches {
         }
     }
 
+    /// Adds what came between two other readings.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.entries += more.entries;
+        self.commits += more.commits;
+        for (bound, count) in &more.buckets {
+            match self.buckets.iter_mut().find(|(it, _)| it == bound) {
+                Some((_, sum)) => *sum += count,
+                None => self.buckets.push((*bound, *count)),
+            }
+        }
+    }
+
     pub(super) fn commits(&self) -> u64 {
         self.commits
     }

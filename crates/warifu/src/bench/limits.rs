@@ -146,11 +146,11 @@ fn echoes(span: Duration) -> anyhow::Result<u64> {
     let count = generator.block_on(async {
         let mut hands = tokio::task::JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (mut line, body) = (Line::to(Arc::clone(&target)), body.clone());
+            let (mut line, target, body) = (Line::default(), Arc::clone(&target), body.clone());
             hands.spawn(async move {
                 let mut count = 0_u64;
                 while began.elapsed() < span {
-                    line.ask::<IgnoredAny>("/echo", &body)
+                    line.ask::<IgnoredAny>(&target, "/echo", &body)
                         .await
                         .map_err(|it| anyhow::anyhow!(it))?;
                     count += 1;

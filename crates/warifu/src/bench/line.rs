@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -98,10 +98,11 @@ impl Target {
     ) -> Result<Self, Failure> {
         let (caller, ephemeral) = (key.thumbprint(), chance::key());
         let by_key = Self::new(peer, Signer::Key(key), true)?;
-        let mut line = Line::to(Arc::new(by_key));
+        let mut line = Line::default();
         let body = Body::of(&SessionRequest { key: ephemeral.public().clone() });
-        let cannot = |why: Fault| Failure::unreachable(format_args!("no session: {why}"));
-        let opened: SessionAnswer = line.ask(session::PATH, &body).await.map_err(cannot)?;
+        let cannot = |why: NotDone| Failure::unreachable(format_args!("no session: {why}"));
+        let opened: SessionAnswer =
+            line.ask(&by_key, session::PATH, &body).await.map_err(cannot)?;
         let server = peer.key.thumbprint();
         let parties = SessionParties { session: opened.session_id, caller, server };
         let keys = SessionKeys::for_caller(parties, &ephemeral, &opened.key)?;
@@ -110,60 +111,118 @@ impl Target {
     }
 }
 
-/// A connection, made at its first call and after each failure.
-pub(super) struct Line {
-    target: Arc<Target>,
-    sender: Option<SendRequest<Full<Bytes>>>,
+/// Why a call did not do what was asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotDone {
+    /// The server has too much to do, and says when to come again: nothing was changed.
+    Refused(Duration),
+    /// Anything else, which the bench counts as an error.
+    Fault(Fault),
+}
+
+impl From<Fault> for NotDone {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Display for NotDone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(after) => write!(f, "refused, again in {} ms", after.as_millis()),
+            Self::Fault(fault) => f.write_str(fault),
+        }
+    }
+}
+
+/// A connection, made at its first call and after each failure. Whoever calls by it may sign as several.
+#[derive(Default)]
+pub(super) struct Line(Option<SendRequest<Full<Bytes>>>);
+
+/// An answer as it came.
+struct Answered {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
 }
 
 impl Line {
-    pub(super) fn to(target: Arc<Target>) -> Self {
-        Self { target, sender: None }
-    }
-
     /// Posts a body and reads the answer, whose signature holds if it is checked at all.
     pub(super) async fn ask<T: DeserializeOwned>(
         &mut self,
+        target: &Target,
         path: &str,
         body: &Body,
-    ) -> Result<T, Fault> {
-        let posted = tokio::time::timeout(PATIENCE, self.post(path, body)).await;
-        let posted = posted.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        let (status, answer) = match posted {
-            Ok(answered) => answered,
-            Err(fault) => {
-                self.sender = None;
-                return Err(fault);
-            }
-        };
-        if status.is_success() {
-            return serde_json::from_slice(&answer).map_err(|_| "unreadable answer".to_owned());
-        }
-        let problem: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let code = problem["code"].as_str().unwrap_or("without a problem");
-        Err(format!("{} {code}", status.as_u16()))
+    ) -> Result<T, NotDone> {
+        self.call(target, path, Some(body)).await
     }
 
-    async fn post(&mut self, path: &str, body: &Body) -> Result<(StatusCode, Bytes), Fault> {
-        let target = Arc::clone(&self.target);
-        let about =
-            RequestTarget { method: "POST", authority: &target.authority, path, query: None };
-        let mut request = Request::post(path)
-            .header(HOST, &target.authority)
-            .header(CONTENT_TYPE, "application/json")
-            .header("content-digest", &body.digest);
+    /// Gets, likewise.
+    pub(super) async fn look<T: DeserializeOwned>(
+        &mut self,
+        target: &Target,
+        path: &str,
+    ) -> Result<T, NotDone> {
+        self.call(target, path, None).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &mut self,
+        target: &Target,
+        path: &str,
+        body: Option<&Body>,
+    ) -> Result<T, NotDone> {
+        let sent = tokio::time::timeout(PATIENCE, self.send(target, path, body)).await;
+        let answered = match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+            Ok(answered) => answered,
+            Err(fault) => {
+                self.0 = None;
+                return Err(fault.into());
+            }
+        };
+        let status = answered.status;
+        if status.is_success() {
+            let read = serde_json::from_slice(&answered.body);
+            return Ok(read.map_err(|_| "unreadable answer".to_owned())?);
+        }
+        if let (503 | 429, Some(after)) = (status.as_u16(), answered.retry_after) {
+            return Err(NotDone::Refused(after));
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&answered.body).unwrap_or_default();
+        let code = problem["code"].as_str().unwrap_or("without a problem");
+        Err(format!("{} {code}", status.as_u16()).into())
+    }
+
+    async fn send(
+        &mut self,
+        target: &Target,
+        path: &str,
+        body: Option<&Body>,
+    ) -> Result<Answered, Fault> {
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let about = RequestTarget { method, authority: &target.authority, path, query: None };
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, &target.authority);
+        if let Some(body) = body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .header("content-digest", &body.digest);
+        }
+        let digest = body.map(|it| it.digest.as_str());
         let mut signature = None;
         if let Some(key) = target.signer.key() {
             let nonce = base64url::encode(chance::bytes::<16>());
             let created_s = clock::now().as_ms() / 1000;
-            let signed = sign_request(&about, Some(&body.digest), key, created_s, &nonce);
+            let signed = sign_request(&about, digest, key, created_s, &nonce);
             request = request
                 .header("signature-input", signed.signature_input)
                 .header("signature", &signed.signature);
             signature = Some(signed.signature);
         }
-        let request = request.body(Full::new(body.bytes.clone())).map_err(broke)?;
-        let answer = self.sender().await?.send_request(request).await.map_err(broke)?;
+        let bytes = body.map_or_else(Bytes::new, |it| it.bytes.clone());
+        let request = request.body(Full::new(bytes)).map_err(broke)?;
+        let answer =
+            self.sender(&target.authority).await?.send_request(request).await.map_err(broke)?;
         let (parts, answer) = answer.into_parts();
         let answer = answer.collect().await.map_err(broke)?.to_bytes();
         if target.is_checked {
@@ -172,17 +231,19 @@ impl Line {
                 .check(&about, signature.as_deref(), parts.status, &parts.headers, &answer)
                 .map_err(|why| format!("answer not verified: {why}"))?;
         }
-        Ok((parts.status, answer))
+        let retry_after = parts.headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+        let retry_after = retry_after.and_then(|it| it.parse().ok()).map(Duration::from_secs);
+        Ok(Answered { status: parts.status, retry_after, body: answer })
     }
 
-    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Fault> {
-        let usable = self.sender.take().filter(|it| !it.is_closed());
+    async fn sender(&mut self, authority: &str) -> Result<&mut SendRequest<Full<Bytes>>, Fault> {
+        let usable = self.0.take().filter(|it| !it.is_closed());
         let mut sender = match usable {
             Some(sender) => sender,
-            None => connect(&self.target.authority).await?,
+            None => connect(authority).await?,
         };
         sender.ready().await.map_err(broke)?;
-        Ok(self.sender.insert(sender))
+        Ok(self.0.insert(sender))
     }
 }
 

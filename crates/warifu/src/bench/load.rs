@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use warifu_proto::message::PaymentStatus;
 
-use super::line::{Body, Fault, Line, Target};
+use super::line::{Fault, Line, NotDone, Target};
 use super::phones::Item;
 use crate::fail::Failure;
 
@@ -34,7 +34,18 @@ pub(super) enum Work {
     Pay,
     /// Register at the issuer, then pay.
     RegisterAndPay,
+    /// Give a payment back.
+    Refund,
+    /// Register and pay; then, of a hundred, look 20 up, refund 5 and reverse 2.
+    Mixed,
 }
+
+/// Of a hundred payments of [`Work::Mixed`]: those below are looked up …
+pub(super) const LOOKED_UP: usize = 20;
+/// … the next ones up to here refunded …
+pub(super) const REFUNDED: usize = 25;
+/// … and up to here reversed.
+pub(super) const REVERSED: usize = 27;
 
 /// Latencies in microseconds.
 pub(super) type Latencies = Histogram<u64>;
@@ -43,46 +54,60 @@ fn latencies() -> Latencies {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order")
 }
 
+/// What is told apart in an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// All that an item needs.
+    Whole,
+    Register,
+    Pay,
+    LookUp,
+    Refund,
+    Reverse,
+}
+
+impl Part {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Register => "register",
+            Self::Pay => "pay",
+            Self::LookUp => "look_up",
+            Self::Refund => "refund",
+            Self::Reverse => "reverse",
+        }
+    }
+}
+
 /// What came of it.
+#[derive(Default)]
 pub(super) struct Sample {
-    /// Of all that an item needs.
-    pub(super) whole: Latencies,
-    /// Of the registration alone, where it was not all.
-    pub(super) register: Latencies,
-    /// Of the payment alone, where it was not all.
-    pub(super) pay: Latencies,
+    pub(super) latencies: BTreeMap<Part, Latencies>,
     pub(super) done: u64,
     pub(super) faults: BTreeMap<Fault, u64>,
-    /// Which items were done.
-    pub(super) which: Vec<usize>,
+    /// Answers of a server that has too much to do: repeated in a closed loop, given up in an open one.
+    pub(super) refused: u64,
+    /// Which items were done, and the payments that came of them.
+    pub(super) which: Vec<(usize, Option<String>)>,
 }
 
 impl Sample {
-    pub(super) fn new() -> Self {
-        Self {
-            whole: latencies(),
-            register: latencies(),
-            pay: latencies(),
-            done: 0,
-            faults: BTreeMap::new(),
-            which: Vec::new(),
-        }
+    pub(super) fn record(&mut self, part: Part, since: Instant) {
+        self.latencies.entry(part).or_insert_with(latencies).saturating_record(us_since(since));
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        for (into, from) in [
-            (&mut self.whole, &other.whole),
-            (&mut self.register, &other.register),
-            (&mut self.pay, &other.pay),
-        ] {
+    pub(super) fn add(&mut self, other: Self) {
+        for (part, from) in &other.latencies {
+            let into = self.latencies.entry(*part).or_insert_with(latencies);
             into.add(from).expect("all have the same bounds");
         }
         self.done += other.done;
-        self.add_faults(other);
-        self.which.extend(&other.which);
+        self.add_faults(&other);
+        self.which.extend(other.which);
     }
 
     pub(super) fn add_faults(&mut self, other: &Self) {
+        self.refused += other.refused;
         for (fault, count) in &other.faults {
             *self.faults.entry(fault.clone()).or_default() += count;
         }
@@ -90,6 +115,11 @@ impl Sample {
 
     pub(super) fn fault(&mut self, fault: Fault) {
         *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// The latency below which that share of items was done, in microseconds.
+    pub(super) fn quantile(&self, quantile: f64) -> u64 {
+        self.latencies.get(&Part::Whole).map_or(0, |it| it.value_at_quantile(quantile))
     }
 }
 
@@ -139,23 +169,51 @@ impl Round {
     }
 }
 
+/// Whom the workers call.
+pub(super) struct Targets {
+    pub(super) hub: Target,
+    /// The issuer, by the merchant who signs.
+    pub(super) tills: Vec<Arc<Target>>,
+}
+
+impl Targets {
+    fn till(&self, number: usize) -> Result<&Target, Fault> {
+        self.tills.get(number).map(|it| &**it).ok_or_else(|| "no such till".to_owned())
+    }
+}
+
 /// A connection's work.
 pub(super) struct Worker {
+    targets: Arc<Targets>,
     hub: Line,
     issuer: Line,
 }
 
 impl Worker {
     async fn toil(mut self, round: Arc<Round>) -> (Self, Sample) {
-        let mut sample = Sample::new();
+        let mut sample = Sample::default();
         while let Some((number, item, start)) = round.take().await {
-            match self.one(item, round.work, start, &mut sample).await {
-                Ok(()) => {
-                    sample.whole.saturating_record(us_since(start));
-                    sample.done += 1;
-                    sample.which.push(number);
+            let done = loop {
+                match self.one(number, item, round.work, &mut sample).await {
+                    Err(NotDone::Refused(after)) => {
+                        sample.refused += 1;
+                        if round.pace.is_some() {
+                            break None;
+                        }
+                        // As a good client does: the same again when the server says. Its time goes on counting.
+                        tokio::time::sleep(after).await;
+                    }
+                    Err(NotDone::Fault(fault)) => {
+                        sample.fault(fault);
+                        break None;
+                    }
+                    Ok(payment) => break Some(payment),
                 }
-                Err(fault) => sample.fault(fault),
+            };
+            if let Some(payment) = done {
+                sample.record(Part::Whole, start);
+                sample.done += 1;
+                sample.which.push((number, payment));
             }
         }
         (self, sample)
@@ -163,35 +221,82 @@ impl Worker {
 
     async fn one(
         &mut self,
+        number: usize,
         item: &Item,
         work: Work,
-        start: Instant,
         sample: &mut Sample,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<String>, NotDone> {
+        let targets = Arc::clone(&self.targets);
+        let till = targets.till(item.till)?;
         match work {
-            Work::RegisterAtHub => register(&mut self.hub, &item.registration).await,
-            Work::RegisterAtIssuer => register(&mut self.issuer, &item.registration).await,
-            Work::Pay => pay(&mut self.issuer, &item.payment).await,
-            Work::RegisterAndPay => {
-                register(&mut self.issuer, &item.registration).await?;
-                sample.register.saturating_record(us_since(start));
-                let paying = Instant::now();
-                pay(&mut self.issuer, &item.payment).await?;
-                sample.pay.saturating_record(us_since(paying));
-                Ok(())
+            Work::RegisterAtHub => register(&mut self.hub, &targets.hub, item).await?,
+            Work::RegisterAtIssuer => register(&mut self.issuer, till, item).await?,
+            Work::Pay => return pay(&mut self.issuer, till, item).await.map(Some),
+            Work::RegisterAndPay | Work::Mixed => {
+                let start = Instant::now();
+                register(&mut self.issuer, till, item).await?;
+                sample.record(Part::Register, start);
+                let start = Instant::now();
+                let payment = pay(&mut self.issuer, till, item).await?;
+                sample.record(Part::Pay, start);
+                if work == Work::Mixed {
+                    self.after(number % 100, item, till, &payment, sample).await?;
+                }
+                return Ok(Some(payment));
+            }
+            Work::Refund => {
+                let payment = item.payment_id.as_deref().ok_or_else(|| "not paid".to_owned())?;
+                refund(&mut self.issuer, till, item, payment).await?;
             }
         }
+        Ok(None)
+    }
+
+    /// What a payment's life goes on with.
+    async fn after(
+        &mut self,
+        turn: usize,
+        item: &Item,
+        till: &Target,
+        payment: &str,
+        sample: &mut Sample,
+    ) -> Result<(), NotDone> {
+        let start = Instant::now();
+        let part = match turn {
+            ..LOOKED_UP => {
+                let path = format!("/v1/payments/{payment}");
+                self.issuer.look::<IgnoredAny>(till, &path).await?;
+                Part::LookUp
+            }
+            LOOKED_UP..REFUNDED => {
+                refund(&mut self.issuer, till, item, payment).await?;
+                Part::Refund
+            }
+            REFUNDED..REVERSED => {
+                self.issuer.ask::<IgnoredAny>(till, "/v1/reversals", &item.reversal).await?;
+                Part::Reverse
+            }
+            _ => return Ok(()),
+        };
+        sample.record(part, start);
+        Ok(())
     }
 }
 
-async fn register(line: &mut Line, registration: &Body) -> Result<(), Fault> {
-    line.ask::<IgnoredAny>("/v1/codes", registration).await.map(|_| ())
+async fn register(line: &mut Line, target: &Target, item: &Item) -> Result<(), NotDone> {
+    line.ask::<IgnoredAny>(target, "/v1/codes", &item.registration).await.map(|_| ())
 }
 
-/// Pays; anything but an approval is a fault, for the bench gave everybody enough.
-async fn pay(line: &mut Line, payment: &Body) -> Result<(), Fault> {
+async fn refund(line: &mut Line, till: &Target, item: &Item, payment: &str) -> Result<(), NotDone> {
+    let path = format!("/v1/payments/{payment}/refunds");
+    line.ask::<IgnoredAny>(till, &path, &item.refund).await.map(|_| ())
+}
+
+/// Pays, and says by which payment; anything but an approval is a fault, for the bench gave everybody enough.
+async fn pay(line: &mut Line, till: &Target, item: &Item) -> Result<String, NotDone> {
     #[derive(Deserialize)]
     struct Paid {
+        payment_id: String,
         status: PaymentStatus,
         rejection: Option<Rejected>,
     }
@@ -199,11 +304,11 @@ async fn pay(line: &mut Line, payment: &Body) -> Result<(), Fault> {
     struct Rejected {
         code: String,
     }
-    let paid: Paid = line.ask("/v1/payments", payment).await?;
+    let paid: Paid = line.ask(till, "/v1/payments", &item.payment).await?;
     match (paid.status, paid.rejection) {
-        (PaymentStatus::Approved, None) => Ok(()),
-        (_, Some(rejected)) => Err(format!("declined {}", rejected.code)),
-        (_, None) => Err("not approved".to_owned()),
+        (PaymentStatus::Approved, None) => Ok(paid.payment_id),
+        (_, Some(rejected)) => Err(format!("declined {}", rejected.code).into()),
+        (_, None) => Err("not approved".to_owned().into()),
     }
 }
 
@@ -211,9 +316,12 @@ async fn pay(line: &mut Line, payment: &Body) -> Result<(), Fault> {
 pub(super) struct Crew(Vec<Worker>);
 
 impl Crew {
-    pub(super) fn new(count: usize, hub: &Arc<Target>, issuer: &Arc<Target>) -> Self {
-        let worker =
-            || Worker { hub: Line::to(Arc::clone(hub)), issuer: Line::to(Arc::clone(issuer)) };
+    pub(super) fn new(count: usize, targets: &Arc<Targets>) -> Self {
+        let worker = || Worker {
+            targets: Arc::clone(targets),
+            hub: Line::default(),
+            issuer: Line::default(),
+        };
         Self((0..count).map(|_| worker()).collect())
     }
 
@@ -242,39 +350,37 @@ impl Crew {
             let round = Arc::clone(&round);
             std::thread::spawn(move || round.pace())
         };
-        let mut all = Sample::new();
+        let mut all = Sample::default();
         while let Some(toiled) = toiling.join_next().await {
             let (worker, sample) =
                 toiled.map_err(|error| Failure::refused("a worker fell").because(&error))?;
             self.0.push(worker);
-            all.add(&sample);
+            all.add(sample);
         }
         let took = began.elapsed();
         if pacer.join().is_err() {
             return Err(Failure::refused("the pacer fell"));
         }
-        all.which.sort_unstable();
+        all.which.sort_unstable_by_key(|(number, _)| *number);
         Ok((took, all))
     }
 
     /// One item on one connection: registered, and after a pause paid.
     pub(super) async fn alone(&mut self, item: &Item, pause: Duration, sample: &mut Sample) {
         let Some(worker) = self.0.first_mut() else { return };
-        let done = match register(&mut worker.issuer, &item.registration).await {
-            Ok(()) => {
-                tokio::time::sleep(pause).await;
-                let start = Instant::now();
-                let paid = pay(&mut worker.issuer, &item.payment).await;
-                paid.map(|()| us_since(start))
-            }
-            Err(fault) => Err(fault),
+        let done = async {
+            worker.one(0, item, Work::RegisterAtIssuer, sample).await?;
+            tokio::time::sleep(pause).await;
+            let start = Instant::now();
+            worker.one(0, item, Work::Pay, sample).await?;
+            Ok::<_, NotDone>(start)
         };
-        match done {
-            Ok(us) => {
-                sample.whole.saturating_record(us);
+        match done.await {
+            Ok(start) => {
+                sample.record(Part::Whole, start);
                 sample.done += 1;
             }
-            Err(fault) => sample.fault(fault),
+            Err(not_done) => sample.fault(not_done.to_string()),
         }
     }
 }

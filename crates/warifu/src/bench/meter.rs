@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use super::batches::Batches;
 use super::network::Site;
 
 /// Linux counts processes' CPU time in hundredths of a second, on every machine that this runs on.
@@ -11,16 +12,14 @@ const TICK_US: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counters that only grow, but for the lags.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reading {
     /// CPU time of the process that serves hub and issuers.
     pub(super) server_cpu_us: u64,
     /// CPU time of the bench itself.
     pub(super) own_cpu_us: u64,
-    /// Entries in all commits of the issuer.
-    pub(super) entries: u64,
     /// Commits of the issuer.
-    pub(super) commits: u64,
+    pub(super) batches: Batches,
     /// Notices to payers that are not made yet.
     pub(super) notice_lag: u64,
     /// Entries that the views do not show yet.
@@ -31,16 +30,12 @@ impl Reading {
     /// The counters first, so that reading them costs the measured time nothing.
     pub(super) async fn before(site: &Site) -> Self {
         let counters = counters(site).await;
-        Self {
-            server_cpu_us: cpu_us(&site.pid.to_string()),
-            own_cpu_us: cpu_us("self"),
-            ..counters
-        }
+        Self { server_cpu_us: servers_cpu_us(site), own_cpu_us: cpu_us("self"), ..counters }
     }
 
     /// The CPU time first, likewise.
     pub(super) async fn after(site: &Site) -> Self {
-        let (server_cpu_us, own_cpu_us) = (cpu_us(&site.pid.to_string()), cpu_us("self"));
+        let (server_cpu_us, own_cpu_us) = (servers_cpu_us(site), cpu_us("self"));
         Self { server_cpu_us, own_cpu_us, ..counters(site).await }
     }
 
@@ -48,8 +43,7 @@ impl Reading {
     pub(super) fn add(&mut self, before: &Self, after: &Self) {
         self.server_cpu_us += after.server_cpu_us.saturating_sub(before.server_cpu_us);
         self.own_cpu_us += after.own_cpu_us.saturating_sub(before.own_cpu_us);
-        self.entries += after.entries.saturating_sub(before.entries);
-        self.commits += after.commits.saturating_sub(before.commits);
+        self.batches.add(&after.batches.since(&before.batches));
         self.notice_lag = after.notice_lag;
         self.view_lag = after.view_lag;
     }
@@ -67,12 +61,16 @@ async fn counters(site: &Site) -> Reading {
         whole.unwrap_or_default()
     };
     Reading {
-        entries: value("warifu_batch_entries_sum"),
-        commits: value("warifu_batch_entries_count"),
+        batches: Batches::of(&text),
         notice_lag: value("warifu_notice_lag_entries"),
         view_lag: value("warifu_view_lag_entries"),
         ..Reading::default()
     }
+}
+
+/// Of the servers, if they are a process of ours.
+fn servers_cpu_us(site: &Site) -> u64 {
+    site.pid.map_or(0, |pid| cpu_us(&pid.to_string()))
 }
 
 /// User and system time of a process so far.

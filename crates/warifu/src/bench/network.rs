@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use warifu_proto::directory::Directory;
+use warifu_proto::directory::{Directory, Issuer};
 use warifu_proto::key::PrivateKey;
 use warifu_server::client::{Client, Peer};
 use warifu_server::keyfile;
 
+use super::Existing;
 use crate::card::{Card, IssuerCard};
 use crate::fail::Failure;
 use crate::network::Network;
@@ -26,8 +27,10 @@ pub(super) struct Site {
     pub(super) operator: Client,
     /// The till's key: it asks for the payments.
     pub(super) reader: Arc<PrivateKey>,
-    /// Who serves all of it.
-    pub(super) pid: u32,
+    /// The network's folder, if it is on this machine.
+    pub(super) dir: Option<PathBuf>,
+    /// Who serves all of it, if it is a process of ours.
+    pub(super) pid: Option<u32>,
     /// How old its books are, for the report.
     pub(super) store: String,
     _own: Option<Own>,
@@ -69,11 +72,11 @@ impl Site {
         let url = card.endpoints.first().map(|it| it.url.clone()).unwrap_or_default();
         let operator = keyfile::read(dir.join("aoba").join(issuer::OPERATOR_KEY))?;
         let pid = match &own {
-            Some(own) => own.process.id(),
-            None => listener(&url).ok_or_else(|| {
+            Some(own) => Some(own.process.id()),
+            None => Some(listener(&url).ok_or_else(|| {
                 Failure::usage(format_args!("no process of yours listens at {url}"))
                     .next("start it as the same user: warifu demo --dir DIR")
-            })?,
+            })?),
         };
         Ok(Self {
             hub: fetched.hub(&till.hub_url)?,
@@ -82,9 +85,39 @@ impl Site {
             operator: Client::new(Arc::new(operator), http.clone()),
             http,
             reader: Arc::new(reader),
+            dir: Some(dir.to_owned()),
             pid,
             store,
             _own: own,
+        })
+    }
+
+    /// Uses a network by its addresses.
+    pub(super) async fn existing(it: &Existing) -> Result<Self, Failure> {
+        let folder = reader::Folder::new(&it.reader);
+        let paired = folder.paired()?;
+        let reader = keyfile::read(it.reader.join(format!("reader-{}.key", paired.pairing)))?;
+        let http = calls::http()?;
+        let fetched = directory::fetch(&http, &it.hub, None).await?;
+        let url = it.issuer.trim_end_matches('/').to_owned();
+        let has_url = |issuer: &&Issuer| issuer.endpoints.iter().any(|it| it.url == url);
+        let key = fetched.directory.issuers().find(has_url).map(|it| it.key.clone());
+        let key = key.ok_or_else(|| {
+            Failure::usage(format_args!("no issuer of this network is at {url}"))
+                .next(format_args!("warifu hub directory --hub {}   (lists them)", it.hub))
+        })?;
+        let operator = keyfile::read(&it.operator_key)?;
+        Ok(Self {
+            hub: fetched.hub(&it.hub)?,
+            directory: fetched.directory,
+            pid: listener(&url),
+            issuer: Peer { url, key },
+            operator: Client::new(Arc::new(operator), http.clone()),
+            http,
+            reader: Arc::new(reader),
+            dir: None,
+            store: format!("of the network at {}", it.hub),
+            _own: None,
         })
     }
 }

@@ -7,13 +7,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
-use warifu_proto::code::{Code, Prefix};
+use warifu_proto::code::{Code, Prefix, Route};
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::CredentialId;
 use warifu_proto::key::PrivateKey;
 use warifu_proto::limits::LIFETIME_MAX_S;
 use warifu_proto::link::InvitationLink;
-use warifu_proto::message::{Capture, CodeRequest, LinkAnswer, PayRequest};
+use warifu_proto::message::{
+    Capture, CodeRequest, LinkAnswer, PayRequest, RefundRequest, ReversalReason, ReversalRequest,
+};
 use warifu_proto::money::Money;
 use warifu_proto::registration::{Statement, tag};
 use warifu_reader::request_id;
@@ -53,19 +55,51 @@ pub(super) struct Phone {
 /// A code with what has to be sent of it.
 pub(super) struct Item {
     pub(super) phone: usize,
+    /// Which of the merchants is paid.
+    pub(super) till: usize,
     pub(super) registration: Body,
     pub(super) payment: Body,
+    /// Takes the whole payment back, by its request id.
+    pub(super) reversal: Body,
+    /// Gives the whole amount back; by the payment's id, which the path names.
+    pub(super) refund: Body,
+    /// The payment's id, once it was made.
+    pub(super) payment_id: Option<String>,
+}
+
+/// Which merchant gets the next payment.
+pub(super) struct Tills {
+    pub(super) count: usize,
+    /// Percent of all payments that the first one gets; the others share the rest evenly.
+    pub(super) hot_share: u32,
+}
+
+impl Tills {
+    fn draw(&self) -> usize {
+        let others = self.count.saturating_sub(1);
+        let (hot, other) = (u32::from_be_bytes(chance::bytes()), chance::bytes::<8>());
+        if others == 0 || hot % 100 < self.hot_share {
+            return 0;
+        }
+        1 + usize::from_ne_bytes(other) % others
+    }
 }
 
 /// All payers, in a ring.
 pub(super) struct Phones {
     all: Vec<Phone>,
     next: usize,
+    tills: Tills,
 }
 
 impl Phones {
     /// Opens, tops up, invites and links so many.
-    pub(super) async fn link(site: &Site, count: u32, out: &Out) -> Result<Self, Failure> {
+    pub(super) async fn link(
+        site: &Site,
+        count: u32,
+        tills: Tills,
+        out: &Out,
+    ) -> Result<Self, Failure> {
         let mut all = Vec::new();
         let mut linked = stream::iter(0..count)
             .map(|number| Phone::link(site, number))
@@ -77,7 +111,7 @@ impl Phones {
             }
         }
         drop(linked);
-        Ok(Self { all, next: 0 })
+        Ok(Self { all, next: 0, tills })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -89,7 +123,8 @@ impl Phones {
         let mut items = Vec::with_capacity(count);
         for _ in 0..count {
             let number = self.step();
-            items.extend(self.all.get_mut(number).map(|phone| phone.code(number)));
+            let till = self.tills.draw();
+            items.extend(self.all.get_mut(number).map(|phone| phone.code(number, till)));
         }
         items
     }
@@ -102,7 +137,7 @@ impl Phones {
         // Round after round, so that the codes of one phone lie apart.
         let mut taken = vec![0_u32; self.all.len()];
         while items.len() < most && passed < self.all.len() {
-            let number = self.step();
+            let (number, till) = (self.step(), self.tills.draw());
             let (Some(phone), Some(taken)) = (self.all.get_mut(number), taken.get_mut(number))
             else {
                 break;
@@ -111,7 +146,7 @@ impl Phones {
             if used <= PERIOD * (BURST - 1) {
                 *taken += 1;
                 passed = 0;
-                items.push(phone.code(number));
+                items.push(phone.code(number, till));
             } else {
                 passed += 1;
             }
@@ -176,7 +211,7 @@ impl Phone {
     }
 
     /// A new code, its registration signed, and a payment by it.
-    fn code(&mut self, phone: usize) -> Item {
+    fn code(&mut self, phone: usize, till: usize) -> Item {
         let now = clock::now();
         let code = loop {
             if let Ok(code) = Code::make(self.prefix, self.partition, &chance::bytes()) {
@@ -196,17 +231,31 @@ impl Phone {
             cap_minor: 0,
         };
         let registration = statement.sign(&self.key).encode();
+        let (id, of_refund) = (request_id(now, chance::bytes()), request_id(now, chance::bytes()));
+        let amount = Money::new(1, self.currency).expect("one is an amount");
+        let route = Route { prefix: self.prefix, partition: self.partition };
+        let reversal =
+            ReversalRequest { request_id: id.clone(), route, reason: ReversalReason::Timeout };
+        let refund = RefundRequest { request_id: of_refund, amount, reason: None };
         let payment = PayRequest {
-            request_id: request_id(now, chance::bytes()),
+            request_id: id,
             code: code.as_str().to_owned(),
-            amount: Money::new(1, self.currency).expect("one is an amount"),
+            amount,
             capture: Capture::Now,
             order_id: None,
             description: None,
             deadline_ms: None,
         };
         let registration = Body::of(&CodeRequest { registration });
-        Item { phone, registration, payment: Body::of(&payment) }
+        Item {
+            phone,
+            till,
+            registration,
+            payment: Body::of(&payment),
+            reversal: Body::of(&reversal),
+            refund: Body::of(&refund),
+            payment_id: None,
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::load::{Latencies, Sample};
-use super::meter::{Reading, hardware};
+use super::load::{LOOKED_UP, Latencies, REFUNDED, REVERSED, Sample};
+use super::meter::{Reading, hardware, memory_mib};
 use super::{BenchArgs, Scenario};
 use crate::out::Out;
 
@@ -39,13 +39,16 @@ impl Report<'_> {
 
     /// What is counted.
     fn unit(&self) -> &'static str {
-        if self.args.scenario == Scenario::Register { "registrations" } else { "payments" }
+        match self.args.scenario {
+            Scenario::Register => "registrations",
+            Scenario::Refund => "refunds",
+            Scenario::Pay | Scenario::PayOnly | Scenario::Mixed | Scenario::Lone => "payments",
+        }
     }
 
-    fn parts(&self) -> Vec<(&'static str, &Latencies)> {
-        let it = &self.sample;
-        let parts = [("whole", &it.whole), ("register", &it.register), ("pay", &it.pay)];
-        parts.into_iter().filter(|(_, latencies)| !latencies.is_empty()).collect()
+    /// In a fixed order, the whole first. A scenario of one part has that part as its whole.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &Latencies)> {
+        self.sample.latencies.iter().map(|(part, latencies)| (part.name(), latencies))
     }
 
     fn signed_by(&self) -> &'static str {
@@ -60,12 +63,27 @@ impl Report<'_> {
 
     /// In hundredths.
     fn mean_batch(&self) -> Option<u64> {
-        let reading = self.reading.as_ref()?;
-        reading.entries.saturating_mul(100).checked_div(reading.commits)
+        self.reading.as_ref()?.batches.mean_hundredths()
     }
 
+    fn p99_batch(&self) -> Option<u64> {
+        self.reading.as_ref()?.batches.p99_at_most()
+    }
+
+    fn merchants(&self) -> String {
+        let BenchArgs { merchants, hot_share, .. } = self.args;
+        match (merchants, hot_share) {
+            (1, _) => "one merchant has all of it, one reader key".to_owned(),
+            (_, Some(percent)) => {
+                format!("{merchants} merchants with a reader each, {percent} % go to one of them")
+            }
+            (_, None) => format!("{merchants} merchants with a reader each, all even"),
+        }
+    }
+
+    /// Nothing where it was not read.
     fn each(&self, us: impl Fn(&Reading) -> u64) -> Option<u64> {
-        us(self.reading.as_ref()?).checked_div(self.sample.done)
+        us(self.reading.as_ref()?).checked_div(self.sample.done).filter(|it| *it > 0)
     }
 
     pub(super) fn print(&self, out: &Out) {
@@ -98,16 +116,39 @@ impl Report<'_> {
         let checked = if self.args.no_check_answers { "not checked" } else { "checked" };
         let (cores, model) = hardware();
         out.say(format_args!("load       {}", self.load()));
+        if self.sample.refused > 0 {
+            out.say(format_args!(
+                "refused    {} times with Retry-After: {}",
+                self.sample.refused,
+                if self.args.rate.is_some() {
+                    "given up"
+                } else {
+                    "the same again when the server said"
+                }
+            ));
+        }
         out.say(format_args!(
-            "accounts   {} with a terminal each; one merchant has all of it, one reader key",
-            self.accounts
+            "accounts   {} with a terminal each; {}; history of {} payments",
+            self.accounts,
+            self.merchants(),
+            self.args.history
         ));
+        if self.args.scenario == Scenario::Mixed {
+            let [looked_up, refunded, reversed] =
+                [LOOKED_UP, REFUNDED - LOOKED_UP, REVERSED - REFUNDED];
+            out.say(format_args!(
+                "mix        each registers and pays; of a hundred payments {looked_up} are looked up, {refunded} refunded, {reversed} reversed"
+            ));
+        }
         out.say(format_args!("signed     {}; signatures of answers {checked}", self.signed_by()));
         out.say(format_args!("codes      {}", self.args.scenario.about_codes()));
         out.say(format_args!("store      {DURABILITY}; {}", self.store));
         if let Some(hundredths) = self.mean_batch() {
             let (whole, rest) = (hundredths / 100, hundredths % 100);
-            out.say(format_args!("batch      {whole}.{rest:02} entries a commit on average"));
+            let p99 = self.p99_batch().map_or_else(|| "–".to_owned(), |it| it.to_string());
+            out.say(format_args!(
+                "batch      {whole}.{rest:02} entries a commit on average, p99 at most {p99}"
+            ));
         }
         if let (Some(server), Some(own), Some(reading)) =
             (self.each(|it| it.server_cpu_us), self.each(|it| it.own_cpu_us), &self.reading)
@@ -121,7 +162,8 @@ impl Report<'_> {
             ));
         }
         out.say(format_args!(
-            "hardware   {cores} cores, {model}; generator and servers share them"
+            "hardware   {cores} cores, {model}, {} MiB of memory; generator and servers share them",
+            memory_mib()
         ));
         for note in &self.notes {
             out.say(format_args!("note       {note}"));
@@ -140,7 +182,7 @@ impl Report<'_> {
     }
 
     fn object(&self) -> Value {
-        let latency = self.parts().into_iter().map(|(part, latencies)| {
+        let latency = self.parts().map(|(part, latencies)| {
             let mut all: serde_json::Map<String, Value> = QUANTILES
                 .iter()
                 .map(|(name, it)| ((*name).to_owned(), json!(latencies.value_at_quantile(*it))))
@@ -170,9 +212,14 @@ impl Report<'_> {
             "batch_mean_hundredths": self.mean_batch(),
             "server_cpu_us_each": self.each(|it| it.server_cpu_us),
             "generator_cpu_us_each": self.each(|it| it.own_cpu_us),
-            "notice_lag_entries": self.reading.map(|it| it.notice_lag),
-            "view_lag_entries": self.reading.map(|it| it.view_lag),
-            "merchants": 1,
+            "refused": self.sample.refused,
+            "notice_lag_entries": self.reading.as_ref().map(|it| it.notice_lag),
+            "view_lag_entries": self.reading.as_ref().map(|it| it.view_lag),
+            "merchants": self.args.merchants,
+            "hot_share_percent": self.args.hot_share,
+            "history": self.args.history,
+            "batch_p99_at_most": self.p99_batch(),
+            "memory_mib": memory_mib(),
             "cores": cores,
             "cpu": model,
             "notes": self.notes,
