@@ -1,0 +1,91 @@
+//! `warifu bench`: each scenario works a little load off and says on what its figures rest. Nothing here is timed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn warifu(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_warifu")).args(args).output().unwrap()
+}
+
+fn bench(args: &[&str]) -> Value {
+    let output = warifu(&[&["--json", "bench"], args].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&text).unwrap()
+}
+
+const LITTLE: [&str; 6] = ["--seconds", "1", "--connections", "8", "--accounts", "60"];
+
+#[test]
+fn refunds_of_many_merchants_with_a_history() {
+    let more = ["--merchants", "3", "--hot-share", "50", "--history", "100"];
+    let it = bench(&[&["refund"], &LITTLE[..], &more].concat());
+    assert_eq!((&it["errors"], &it["scenario"]), (&0.into(), &"refund".into()));
+    assert!(it["done"].as_u64().unwrap() > 0 && it["batch_p99_at_most"].as_u64().is_some());
+    let conditions = ["merchants", "hot_share_percent", "history", "accounts"].map(|it_| &it[it_]);
+    assert_eq!(conditions.map(|it| it.as_u64().unwrap()), [3, 50, 100, 60]);
+    assert!(it["durability"].as_str().unwrap().contains("synced before its answer"));
+}
+
+#[test]
+fn a_mix_measures_each_part() {
+    let it = bench(&[&["mixed"], &LITTLE[..]].concat());
+    assert_eq!(it["errors"], 0, "{it}");
+    for part in ["whole", "register", "pay", "look_up", "refund", "reverse"] {
+        assert!(it["latency_us"][part]["p99"].as_u64().unwrap() > 0, "{part}");
+    }
+}
+
+#[test]
+fn the_engine_alone_in_both_stores_and_the_machines_limits() {
+    let little = ["engine", "--seconds", "1", "--accounts", "50"];
+    let more = ["--limits-seconds", "1", "--restart", "--history", "500", "--batch", "16"];
+    let it = bench(&[&little[..], &more].concat());
+    let paid = it["payments"].as_u64().unwrap();
+    assert!(it["restart"]["entries"].as_u64().unwrap() >= 2 * (paid + 500), "{it}");
+    for limit in ["appends_4k_per_second", "echoes_per_second", "p256_checks_all_cores_per_second"]
+    {
+        assert!(it["limits"][limit].as_u64().unwrap() > 0, "{limit}");
+    }
+    assert!(it["batch_mean_hundredths"].as_u64().unwrap() <= 1600);
+    let more = ["--limits-seconds", "0", "--store", "memory", "--one-partition", "--random-ids"];
+    let it = bench(&[&little[..], &more].concat());
+    assert!(it["payments"].as_u64().unwrap() > 0);
+    assert!(it["durability"].as_str().unwrap().starts_with("NONE"));
+}
+
+/// A network that somebody else started, by its addresses; and what is said when something is missing.
+#[test]
+fn an_existing_network_by_its_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("network");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_warifu"));
+    let demo = demo.args(["--json", "demo", "--dir"]).arg(&dir);
+    let mut demo = demo.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let stdout = demo.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    let up: Value = serde_json::from_str(&line).unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let hub = up["hub"]["url"].as_str().unwrap();
+    let issuer = up["issuers"][0]["url"].as_str().unwrap();
+    let (key, reader) = (text(&dir.join("aoba/operator.key")), text(&dir.join("till")));
+    let existing = ["--hub", hub, "--issuer", issuer, "--operator-key", &key, "--reader", &reader];
+    let it = bench(&[&["pay"], &LITTLE[..], &existing].concat());
+    assert_eq!(it["errors"], 0, "{it}");
+    assert!(it["store"].as_str().unwrap().contains(hub));
+
+    let output = warifu(&["bench", "pay", "--hub", hub]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("--operator-key"), "{told}");
+    let elsewhere = ["--hub", hub, "--issuer", "http://127.0.0.1:9", "--operator-key", &key];
+    let output = warifu(&[&["bench", "pay"], &elsewhere[..], &["--reader", &reader]].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("no issuer of this network is at"), "{told}");
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+}
