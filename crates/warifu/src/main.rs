@@ -181,8 +181,8 @@ fn misunderstood(text: &str) -> Failure {
     Failure::usage(message).next(help)
 }
 
-/// Servers and the demo get a worker per core but one, which is left to the lane that decides; a client needs
-/// no thread but its own.
+/// Servers and the demo get a worker per core; a client needs no thread but its own. With one worker less, as much is
+/// paid and a third less is registered: signature checks fill a core (`docs/performance.md`).
 fn in_runtime(
     serves: bool,
     work: impl Future<Output = Result<(), Failure>>,
@@ -190,7 +190,7 @@ fn in_runtime(
     let mut builder = if serves {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(cores.saturating_sub(1).max(1));
+        builder.worker_threads(cores);
         builder
     } else {
         tokio::runtime::Builder::new_current_thread()

@@ -119,13 +119,11 @@ fn appends(folder: &Path, bytes: u64, span: Duration) -> anyhow::Result<u64> {
     Ok(per_second(count, took))
 }
 
-/// As the servers and the generator run: a worker per core but one for the server, one thread for the generator.
+/// As the servers and the generator run: a worker per core for the server, one thread for the generator.
 fn echoes(span: Duration) -> anyhow::Result<u64> {
     let cores = std::thread::available_parallelism()?.get();
-    let server = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.saturating_sub(1).max(1))
-        .enable_all()
-        .build()?;
+    let server =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build()?;
     let answer = Bytes::from(format!("{{\"echo\":\"{}\"}}", "x".repeat(ANSWER_BYTES - 11)));
     let routes = Router::new().route(
         "/echo",
