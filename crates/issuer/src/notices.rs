@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -55,6 +55,9 @@ const TABLES: &[&str] = &["
 const READ_BYTES: usize = 256 << 10;
 /// How long the hub may take for one call.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// From looking into the journal to looking again, at least: a call and a write of the hub cost the same for one notice
+/// and for many.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// Pause after the hub could not be reached, doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -250,6 +253,8 @@ async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
         if committed.wait_for(|committed| *committed > position).await.is_err() {
             return;
         }
+        // A lone notice waits for nobody; after it, what comes within moments goes together.
+        let began = Instant::now();
         let mut part = match sender.read_after(position).await {
             Ok(part) => part,
             Err(error) => {
@@ -277,6 +282,7 @@ async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
         }
         let behind = committed.borrow().saturating_sub(position);
         metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
+        tokio::time::sleep(TOGETHER.saturating_sub(began.elapsed())).await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// How long a statement waits for another connection's lock. Only checkpoints and short writes hold one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,12 +57,17 @@ impl Checkpoints {
         self.shared.new_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Lets the WAL begin anew when it is time. A failure is no harm: it goes on growing, and it is tried again.
+    /// Lets the WAL begin anew when it is time. Somebody who reads the journal for long, as `warifu verify` does, must
+    /// not hold the lane up: then the WAL goes on growing, and it is tried again.
     pub(super) fn begin_anew_if_wished(&self, journal: &Connection) {
         if !self.shared.may_begin_anew.swap(false, Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = checkpoint(journal, "PRAGMA wal_checkpoint(RESTART)") {
+        let begun = journal
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| checkpoint(journal, "PRAGMA wal_checkpoint(RESTART)"));
+        let begun = journal.busy_timeout(db::BUSY_TIMEOUT).and(begun);
+        if let Err(error) = begun {
             tracing::warn!(%error, "the journal's WAL could not begin anew; trying again later");
         }
     }
@@ -114,6 +119,26 @@ impl Drop for Checkpoints {
 mod tests {
     use super::*;
     use rusqlite::params;
+
+    #[test]
+    fn whoever_reads_for_long_holds_no_append_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = db::open(&path, Durability::Normal).unwrap();
+        journal.execute_batch("CREATE TABLE it (id INTEGER PRIMARY KEY)").unwrap();
+        let reader = db::open(&path, Durability::Normal).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM it").unwrap();
+        journal.execute("INSERT INTO it VALUES (1)", []).unwrap();
+        let checkpoints = Checkpoints::start(&path).unwrap();
+        checkpoints.shared.may_begin_anew.store(true, Ordering::Relaxed);
+        let began = std::time::Instant::now();
+        checkpoints.begin_anew_if_wished(&journal);
+        // Ten times as long as it could take, and a fifth of what the reader's lock would cost.
+        assert!(began.elapsed() < Duration::from_secs(1));
+        journal.execute("INSERT INTO it VALUES (2)", []).unwrap();
+        let count: i64 = reader.query_row("SELECT count(*) FROM it", [], |row| row.get(0)).unwrap();
+        assert!(count <= 1, "the reader still sees what was there");
+    }
 
     #[test]
     fn the_wal_stays_short_while_rows_are_appended() {

@@ -20,6 +20,7 @@ use warifu_server::clock;
 
 use super::payers::{Payer, Payers};
 use super::{EngineArgs, lag, let_index_follow, prefix};
+use crate::bench::meter::resident_mib;
 use crate::out::Out;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +82,8 @@ pub(super) struct Run {
     pub(super) behind: u64,
     /// Bytes of an entry in the journal: of registration and payment, on average.
     pub(super) entry_bytes: u64,
+    /// What the process held at the end, the payers of this generator included.
+    pub(super) resident_mib: u64,
 }
 
 pub(super) struct Load {
@@ -170,7 +173,8 @@ impl Load {
         let behind = lag(engine);
         pipe.drain()?;
         let took = start.elapsed();
-        Ok(Run { paid, took, worst: worst.min(paid), behind, entry_bytes: entry_bytes(engine)? })
+        let (worst, entry_bytes) = (worst.min(paid), entry_bytes(engine)?);
+        Ok(Run { paid, took, worst, behind, entry_bytes, resident_mib: resident_mib() })
     }
 
     fn one(

@@ -6,7 +6,7 @@ use super::EngineArgs;
 use super::load::Run;
 use crate::bench::batches::Batches;
 use crate::bench::limits::Limits;
-use crate::bench::meter::{hardware, memory_mib, resident_mib};
+use crate::bench::meter::{hardware, memory_mib};
 use crate::out::Out;
 
 /// A start without a clean stop before it.
@@ -72,7 +72,7 @@ impl Report<'_> {
             "in_flight": args.in_flight,
             "durability": args.store.durability(),
             "store": if args.history > 0 { "with that history" } else { "new, made for this run" },
-            "resident_mib": resident_mib(),
+            "resident_mib": run.resident_mib,
             "restart": self.restart.as_ref().map(|it| json!({
                 "entries": it.entries, "from_position": it.from, "fold_ms": it.fold_ms, "ready_ms": it.ready_ms,
             })),
@@ -129,7 +129,7 @@ impl Report<'_> {
             "bytes      {} of journal for an entry on average, {} in its file; {} MiB in memory, the generator's payers included",
             run.entry_bytes,
             self.grown / (2 * run.paid).max(1),
-            resident_mib()
+            run.resident_mib
         ));
         out.say(format_args!(
             "cpu        {} µs for a payment with its registration, this generator included",
