@@ -6,7 +6,7 @@
 //! snapshots.db  two snapshots of each partition
 //! ```
 //!
-//! Checkpoints of the journal's WAL run on a connection of their own ([`checkpoints`](super::checkpoints)); an append
+//! Checkpoints of the journal's WAL run on a connection of their own (`checkpoints.rs`); an append
 //! waits for the last few pages of one when the WAL begins anew.
 
 use std::os::unix::fs::PermissionsExt as _;
