@@ -207,9 +207,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         None => Site::open(args.network.as_deref(), out).await?,
     };
     out.progress(format_args!("linking {} accounts", args.accounts));
-    let even = 100_u32.checked_div(args.merchants).unwrap_or_default();
-    let hot_share = args.hot_share.unwrap_or(even);
-    let drawn = Tills { count: args.merchants as usize, hot_share };
+    let drawn = Tills { count: args.merchants as usize, hot_share: args.hot_share };
     let phones = Phones::link(&site, args.accounts, drawn, out).await?;
     let is_checked = !args.no_check_answers;
     let tills = tills::open(&site, args.merchants, args.ecdsa, is_checked).await?;
@@ -236,7 +234,9 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         Some(run.reading)
     };
     let Run { sample, measured, notes, .. } = run;
-    let report = Report { args, accounts, store: &site.store, measured, sample, reading, notes };
+    let files = site.dir.as_deref().map(meter::file_system);
+    let (store, is_here) = (&*site.store, site.pid.is_some());
+    let report = Report { args, accounts, store, files, is_here, measured, sample, reading, notes };
     report.print(out);
     if report.errors() > 0 { Err(Failure::told(Exit::Refused)) } else { Ok(()) }
 }
@@ -270,7 +270,7 @@ impl Run<'_> {
             let Some(items) = self.prepare(size).await? else { continue };
             let before = Reading::before(self.site).await;
             let work = self.args.scenario.work();
-            let (took, round) = self.crew.work(&items, work, self.args.rate).await?;
+            let (took, mut round) = self.crew.work(&items, work, self.args.rate).await?;
             let after = Reading::after(self.site).await;
             if self.args.scenario == Scenario::Register {
                 self.phones.used(items.iter().map(|it| it.phone));
@@ -294,6 +294,8 @@ impl Run<'_> {
                         ms(round.quantile(0.99))
                     ));
                 }
+                // Which they were matters to the round alone.
+                round.which.clear();
                 self.sample.add(round);
             } else {
                 is_warm = true;

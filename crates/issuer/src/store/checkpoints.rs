@@ -1,8 +1,8 @@
 //! Moves the journal's WAL into the database, from a thread of its own, and lets the WAL begin anew before it is long.
 //!
-//! A WAL that begins anew is written over in place. That is synced in half the time of a file that grows, and does not
-//! wait for what others write: a file system commits the growth of all files together. So the WAL is kept short enough
-//! to get there soon, and long enough that beginning anew, for which an append has to wait a few milliseconds, is rare.
+//! A WAL that begins anew is written over in place. That is synced in half the time of a file that grows, whose size and
+//! map have to be written as well, and waits far less for what others write. So the WAL is kept short enough to get there
+//! soon, and long enough that beginning anew, for which an append has to wait a few milliseconds, is rare.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ use self::payers::Payers;
 use self::report::{Report, Restart};
 use super::batches::Batches;
 use super::limits::Limits;
-use super::meter::cpu_us;
+use super::meter::{cpu_us, file_system};
 use crate::fail::Failure;
 use crate::out::Out;
 
@@ -114,6 +114,10 @@ pub(super) async fn run(args: EngineArgs, out: &Out) -> Result<(), Failure> {
 }
 
 fn bench(args: &EngineArgs, out: &Out) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !args.restart || args.store == StoreKind::Sqlite,
+        "memory does not survive: --restart needs --store sqlite"
+    );
     let folder = match &args.dir {
         Some(dir) => tempfile::tempdir_in(dir)
             .with_context(|| format!("cannot make a folder in {}", dir.display()))?,
@@ -151,7 +155,8 @@ fn bench(args: &EngineArgs, out: &Out) -> anyhow::Result<()> {
             Some(Limits::measure(folder.path(), batch_bytes, seconds, out)?)
         }
     };
-    let report = Report { args, run, cpu_us, batches, index_ms, grown, restart, limits };
+    let files = file_system(folder.path());
+    let report = Report { args, run, cpu_us, batches, index_ms, grown, restart, limits, files };
     report.print(out);
     Ok(())
 }
@@ -170,10 +175,6 @@ fn start(batch_max: usize, store: &Arc<dyn Store>, vault: &Arc<Vault>) -> anyhow
 
 /// Starts on what the last run left behind: nothing was stopped cleanly, so the tail of the journal is applied.
 fn restart(args: &EngineArgs, folder: &Path, vault: &Arc<Vault>) -> anyhow::Result<Restart> {
-    anyhow::ensure!(
-        args.store == StoreKind::Sqlite,
-        "memory does not survive: --restart needs --store sqlite"
-    );
     let began = Instant::now();
     let store = open(args, folder)?;
     let recovered = recover(store.as_ref(), vault, None)?;

@@ -119,11 +119,14 @@ fn appends(folder: &Path, bytes: u64, span: Duration) -> anyhow::Result<u64> {
     Ok(per_second(count, took))
 }
 
-/// As the servers and the generator run: a worker per core for the server, one thread for the generator.
+/// As the servers and the generator run: a worker per core for each.
 fn echoes(span: Duration) -> anyhow::Result<u64> {
     let cores = std::thread::available_parallelism()?.get();
-    let server =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build()?;
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(cores).enable_all().build()
+    };
+    let (server, generator) = (runtime()?, runtime()?);
     let answer = Bytes::from(format!("{{\"echo\":\"{}\"}}", "x".repeat(ANSWER_BYTES - 11)));
     let routes = Router::new().route(
         "/echo",
@@ -138,7 +141,6 @@ fn echoes(span: Duration) -> anyhow::Result<u64> {
     let peer = Peer { url, key: chance::key().public().clone() };
     let target =
         Arc::new(Target::new(&peer, Signer::Nobody, false).map_err(|it| anyhow::anyhow!("{it}"))?);
-    let generator = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = Body::of(&json!({ "echo": "x".repeat(REQUEST_BYTES - 11) }));
     let began = Instant::now();
     let count = generator.block_on(async {
@@ -163,6 +165,7 @@ fn echoes(span: Duration) -> anyhow::Result<u64> {
         anyhow::Ok(count)
     })?;
     let took = began.elapsed();
+    generator.shutdown_background();
     server.shutdown_background();
     Ok(per_second(count, took))
 }

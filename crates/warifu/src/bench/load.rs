@@ -23,6 +23,9 @@ use crate::fail::Failure;
 /// Longest latency that is told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 
+/// How long a worker repeats what is refused.
+const REFUSED_MAX: Duration = Duration::from_secs(60);
+
 /// What is done with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
@@ -195,6 +198,10 @@ impl Worker {
         while let Some((number, item, start)) = round.take().await {
             let done = loop {
                 match self.one(number, item, round.work, &mut sample).await {
+                    Err(NotDone::Refused(_)) if start.elapsed() > REFUSED_MAX => {
+                        sample.fault("refused for a minute".to_owned());
+                        break None;
+                    }
                     Err(NotDone::Refused(after)) => {
                         sample.refused += 1;
                         if round.pace.is_some() {

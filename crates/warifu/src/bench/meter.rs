@@ -1,6 +1,7 @@
 //! What the bench reads beside its own clock: CPU time of two processes and the issuer's counters.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use super::batches::Batches;
@@ -90,6 +91,18 @@ pub(super) fn hardware() -> (usize, String) {
         text.lines().find(|it| it.starts_with("model name")).and_then(|it| it.split_once(':'));
     let model = model.map_or("unknown", |(_, model)| model.trim());
     (cores, model.to_owned())
+}
+
+/// What a folder's files lie on: the kind of file system and where it comes from. On one in memory a sync means nothing.
+pub(super) fn file_system(folder: &Path) -> String {
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let (device, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        folder.starts_with(place).then(|| (place.len(), format!("{kind} ({device})")))
+    });
+    mounts.max_by_key(|(length, _)| *length).map_or_else(|| "unknown".to_owned(), |(_, it)| it)
 }
 
 /// The machine's memory.

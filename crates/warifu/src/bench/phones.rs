@@ -70,18 +70,20 @@ pub(super) struct Item {
 /// Which merchant gets the next payment.
 pub(super) struct Tills {
     pub(super) count: usize,
-    /// Percent of all payments that the first one gets; the others share the rest evenly.
-    pub(super) hot_share: u32,
+    /// Percent of all payments that the first one gets, and the others share the rest evenly; or all are even.
+    pub(super) hot_share: Option<u32>,
 }
 
 impl Tills {
     fn draw(&self) -> usize {
-        let others = self.count.saturating_sub(1);
-        let (hot, other) = (u32::from_be_bytes(chance::bytes()), chance::bytes::<8>());
-        if others == 0 || hot % 100 < self.hot_share {
-            return 0;
+        let (hot, any) = (u32::from_be_bytes(chance::bytes()), chance::bytes::<8>());
+        let any = usize::from_ne_bytes(any);
+        match (self.count.saturating_sub(1), self.hot_share) {
+            (0, _) => 0,
+            (_, None) => any % self.count,
+            (_, Some(share)) if hot % 100 < share => 0,
+            (others, Some(_)) => 1 + any % others,
         }
-        1 + usize::from_ne_bytes(other) % others
     }
 }
 

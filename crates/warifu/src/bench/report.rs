@@ -18,6 +18,10 @@ pub(super) struct Report<'a> {
     pub(super) args: &'a BenchArgs,
     pub(super) accounts: usize,
     pub(super) store: &'a str,
+    /// What its files lie on, if they are here.
+    pub(super) files: Option<String>,
+    /// Whether the servers are processes of this machine.
+    pub(super) is_here: bool,
     /// Of load, without what was prepared between the rounds.
     pub(super) measured: Duration,
     pub(super) sample: Sample,
@@ -142,7 +146,8 @@ impl Report<'_> {
         }
         out.say(format_args!("signed     {}; signatures of answers {checked}", self.signed_by()));
         out.say(format_args!("codes      {}", self.args.scenario.about_codes()));
-        out.say(format_args!("store      {DURABILITY}; {}", self.store));
+        let files = self.files.as_deref().unwrap_or("a disk of another machine");
+        out.say(format_args!("store      {DURABILITY}; files on {files}; {}", self.store));
         if let Some(hundredths) = self.mean_batch() {
             let (whole, rest) = (hundredths / 100, hundredths % 100);
             let p99 = self.p99_batch().map_or_else(|| "–".to_owned(), |it| it.to_string());
@@ -161,8 +166,10 @@ impl Report<'_> {
                 reading.notice_lag, reading.view_lag
             ));
         }
+        let where_ =
+            if self.is_here { "generator and servers share them" } else { "the generator's" };
         out.say(format_args!(
-            "hardware   {cores} cores, {model}, {} MiB of memory; generator and servers share them",
+            "hardware   {cores} cores, {model}, {} MiB of memory; {where_}",
             memory_mib()
         ));
         for note in &self.notes {
@@ -175,7 +182,7 @@ impl Report<'_> {
         match (self.args.scenario, self.args.rate) {
             (Scenario::Lone, _) => "one payment at a time on the idle system".to_owned(),
             (_, Some(rate)) => format!(
-                "open loop, {rate} a second on {connections} connections; latency from the intended start"
+                "open loop, {rate} a second on {connections} connections, in rounds of about a second; latency from the intended start"
             ),
             (_, None) => format!("closed loop on {connections} connections, HTTP/1.1 keep-alive"),
         }
@@ -209,6 +216,7 @@ impl Report<'_> {
             "codes": self.args.scenario.about_codes(),
             "durability": DURABILITY,
             "store": self.store,
+            "files_on": self.files,
             "batch_mean_hundredths": self.mean_batch(),
             "server_cpu_us_each": self.each(|it| it.server_cpu_us),
             "generator_cpu_us_each": self.each(|it| it.own_cpu_us),

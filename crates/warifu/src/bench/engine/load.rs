@@ -88,7 +88,7 @@ pub(super) struct Run {
 
 pub(super) struct Load {
     merchants: Vec<MerchantId>,
-    hot_share: u64,
+    hot_share: Option<u64>,
     random_ids: bool,
     depth: usize,
     seconds: u64,
@@ -101,10 +101,9 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn new(args: &EngineArgs) -> Self {
         let merchant = |number: u32| MerchantId::from_raw((u128::from(number) + 1).to_be_bytes());
-        let even = 100_u32.checked_div(args.merchants).unwrap_or_default();
         Self {
             merchants: (0..args.merchants).map(merchant).collect(),
-            hot_share: u64::from(args.hot_share.unwrap_or(even)),
+            hot_share: args.hot_share.map(u64::from),
             random_ids: args.random_ids,
             depth: args.in_flight as usize,
             seconds: u64::from(args.seconds),
@@ -184,7 +183,9 @@ impl Load {
         now: Timestamp,
     ) -> anyhow::Result<()> {
         let (signed_by, currency) = (payers.signed_by, payers.currency);
-        self.at = (self.at + STRIDE) % payers.all.len();
+        let count = payers.all.len();
+        let stride = if count.is_multiple_of(STRIDE) { 1 } else { STRIDE };
+        self.at = (self.at + stride) % count;
         let payer = payers.all.get_mut(self.at).context("there are payers")?;
         let code = Code::make(prefix(), payer.partition, &self.digits())?;
         let statement = statement(payer, &code, currency.number, now);
@@ -216,9 +217,13 @@ impl Load {
     fn merchant(&mut self) -> anyhow::Result<MerchantId> {
         let random = self.random();
         let count = u64::try_from(self.merchants.len())?;
-        let is_hot = random % 100 < self.hot_share;
-        let others = (count - 1).max(1);
-        let number = if is_hot { 0 } else { (1 + (random >> 32) % others).min(count - 1) };
+        let any = random >> 32;
+        let number = match (count - 1, self.hot_share) {
+            (0, _) => 0,
+            (_, None) => any % count,
+            (_, Some(share)) if random % 100 < share => 0,
+            (others, Some(_)) => 1 + any % others,
+        };
         self.merchants.get(usize::try_from(number)?).copied().context("there are merchants")
     }
 

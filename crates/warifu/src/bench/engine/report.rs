@@ -32,6 +32,8 @@ pub(super) struct Report<'a> {
     pub(super) grown: u64,
     pub(super) restart: Option<Restart>,
     pub(super) limits: Option<Limits>,
+    /// What the files lie on.
+    pub(super) files: String,
 }
 
 impl Report<'_> {
@@ -71,6 +73,7 @@ impl Report<'_> {
             "history": args.history,
             "in_flight": args.in_flight,
             "durability": args.store.durability(),
+            "files_on": self.files,
             "store": if args.history > 0 { "with that history" } else { "new, made for this run" },
             "resident_mib": run.resident_mib,
             "restart": self.restart.as_ref().map(|it| json!({
@@ -120,7 +123,7 @@ impl Report<'_> {
             if args.random_ids { "random" } else { "time's" },
             args.history
         ));
-        out.say(format_args!("durability {}", args.store.durability()));
+        out.say(format_args!("durability {}; files on {}", args.store.durability(), self.files));
         out.say(format_args!(
             "index      behind by {} entries when the load ended, at the end {} ms later",
             run.behind, self.index_ms
