@@ -2,9 +2,12 @@
 //!
 //! A WAL that begins anew is written over in place. That is synced in half the time of a file that grows, whose size and
 //! map have to be written as well, and waits far less for what others write. So the WAL is kept short enough to get there
-//! soon, and long enough that beginning anew, for which an append has to wait a few milliseconds, is rare.
+//! soon, and long enough that beginning anew, for which an append has to wait a few milliseconds, is rare. It is filled
+//! to that length at the start, so that it need not grow first.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +20,8 @@ use warifu_server::db::{self, Durability};
 const MOVE_BYTES: u64 = 4 << 20;
 /// It shall begin anew when it has so many pages of 4 KiB: 32 MiB.
 const PAGES_MAX: i64 = 8 << 10;
+/// What these take in the file, with the header of each, and with what comes until it does begin anew.
+const FILLED_BYTES: u64 = 36 << 20;
 /// So few pages may be left for the append that begins it anew.
 const LEFT_MAX: i64 = 128;
 /// How often it is tried to leave so few. Under full load as many come again as are moved.
@@ -71,6 +76,26 @@ impl Checkpoints {
             tracing::warn!(%error, "the journal's WAL could not begin anew; trying again later");
         }
     }
+}
+
+/// Fills the WAL of a database that nobody writes to yet with zeros behind what it holds. SQLite reads a WAL up to the
+/// first frame that does not carry the header's salts, so nothing of this is ever taken for a frame.
+///
+/// # Errors
+/// When the file can't be written: the disk is full, or the folder can't be used.
+pub(super) fn fill_ahead(journal: &Path) -> std::io::Result<()> {
+    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let mut name = journal.as_os_str().to_owned();
+    name.push("-wal");
+    let mut wal = OpenOptions::new().write(true).open(PathBuf::from(name))?;
+    let length = wal.seek(SeekFrom::End(0))?;
+    let blocks = FILLED_BYTES.saturating_sub(length).div_ceil(1 << 16);
+    let filled = (0..blocks).try_for_each(|_| wal.write_all(&ZEROS));
+    if filled.is_err() {
+        // What is left of a full disk is for the journal itself.
+        wal.set_len(length)?;
+    }
+    filled.and_then(|()| wal.sync_all())
 }
 
 fn run(shared: &Shared, journal: &Connection) {
@@ -138,6 +163,52 @@ mod tests {
         journal.execute("INSERT INTO it VALUES (2)", []).unwrap();
         let count: i64 = reader.query_row("SELECT count(*) FROM it", [], |row| row.get(0)).unwrap();
         assert!(count <= 1, "the reader still sees what was there");
+    }
+
+    #[test]
+    fn zeros_behind_the_wal_are_never_read_as_rows_and_hide_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let wal = folder.path().join("journal.db-wal");
+        let journal = db::open(&path, Durability::Full).unwrap();
+        journal.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        journal.execute_batch("CREATE TABLE it (id INTEGER PRIMARY KEY)").unwrap();
+        // What a crash leaves: the files as they are, and no memory shared between connections.
+        let after_a_crash = |name: &str| {
+            let copy = folder.path().join(name);
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::copy(&wal, folder.path().join(format!("{name}-wal"))).unwrap();
+            let count =
+                |it: &Connection| it.query_row("SELECT count(*) FROM it", [], |it| it.get(0));
+            let copy = db::open(copy, Durability::Full).unwrap();
+            let rows: i64 = count(&copy).unwrap();
+            copy.execute("INSERT INTO it VALUES (1000)", []).unwrap();
+            assert_eq!(count(&copy).unwrap(), rows + 1, "it goes on where it was");
+            rows
+        };
+        journal.execute("INSERT INTO it VALUES (1)", []).unwrap();
+        fill_ahead(&path).unwrap();
+        assert_eq!(after_a_crash("filled.db"), 1);
+        let length = std::fs::metadata(&wal).unwrap().len();
+        assert!((FILLED_BYTES..FILLED_BYTES + (1 << 16)).contains(&length));
+        for id in 2..200 {
+            journal.execute("INSERT INTO it VALUES (?1)", [id]).unwrap();
+        }
+        assert_eq!(after_a_crash("written.db"), 199);
+        assert_eq!(std::fs::metadata(&wal).unwrap().len(), length, "written over, not grown");
+        let (pages, moved) = checkpoint(&journal, "PRAGMA wal_checkpoint(RESTART)").unwrap();
+        assert_eq!(pages, moved);
+        journal.execute("INSERT INTO it VALUES (200)", []).unwrap();
+        assert_eq!(after_a_crash("anew.db"), 200);
+        fill_ahead(&path).unwrap();
+        assert_eq!(std::fs::metadata(&wal).unwrap().len(), length, "it is long enough");
+        // A database that was closed well has no WAL yet.
+        drop(journal);
+        let journal = db::open(&path, Durability::Full).unwrap();
+        fill_ahead(&path).unwrap();
+        assert_eq!(after_a_crash("again.db"), 200);
+        journal.execute("INSERT INTO it VALUES (201)", []).unwrap();
+        assert_eq!(after_a_crash("again2.db"), 201);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use warifu_server::db::{self, Durability};
 use warifu_server::folder::FolderLock;
 
 use crate::engine::chain;
-use crate::store::checkpoints::Checkpoints;
+use crate::store::checkpoints::{self, Checkpoints};
 use crate::store::recent::Recent;
 use crate::store::{
     AppendError, Batch, Frame, Head, IndexRow, IndexRows, Snapshot, Store, StoreError, frame,
@@ -93,6 +93,7 @@ impl SqliteStore {
         journal.pragma_update(None, "wal_autocheckpoint", 0)?;
         let journal_id = identity(&journal, prefix)?;
         let last_position = last_position(&journal)?;
+        fill_ahead(&at("journal.db"));
         let index_writer = db::open(at("index.db"), Durability::Normal)?;
         db::migrate(&index_writer, INDEX)?;
         // 64 MiB between checkpoints: the index is written at random places, and a page is often written again.
@@ -214,6 +215,14 @@ impl SqliteStore {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A disk without room for it is no reason not to start: commits then take a little longer, until there is no room for
+/// those either.
+fn fill_ahead(journal: &Path) {
+    if let Err(error) = checkpoints::fill_ahead(journal) {
+        tracing::warn!(%error, "the journal's WAL could not be filled ahead; the first commits take longer");
+    }
 }
 
 fn last_position(journal: &Connection) -> rusqlite::Result<u64> {
