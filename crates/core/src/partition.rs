@@ -264,12 +264,17 @@ impl Partition {
     /// Forgets what lies outside of the window. The shell calls it after a commit, recovery after each entry: what is
     /// forgotten depends on the sequence alone.
     pub fn forget(&mut self) {
-        self.forget_with(|_, _| ());
+        self.forget_with(self.sequence, |_, _| ());
     }
 
-    /// The same, and says which request ids left memory.
-    pub fn forget_with(&mut self, mut forgotten: impl FnMut(MerchantId, &RequestId)) {
-        let Some(until) = self.sequence.checked_sub(WINDOW) else { return };
+    /// The same up to the last sequence that is committed, and says which request ids left memory. Entries after that may
+    /// still be undone.
+    pub fn forget_with(
+        &mut self,
+        committed: u64,
+        mut forgotten: impl FnMut(MerchantId, &RequestId),
+    ) {
+        let Some(until) = committed.min(self.sequence).checked_sub(WINDOW) else { return };
         self.payments.forget(until);
         while let Some((gone, is_unknown)) = self.requests.forget(until) {
             let (caller, request) = (gone.caller, gone.request);

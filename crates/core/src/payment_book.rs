@@ -22,6 +22,8 @@ pub(crate) struct PaymentBook {
     changes: VecDeque<(u64, u64)>,
     /// When open payments run out. Follows from the payments.
     timers: BTreeSet<(Timestamp, u64)>,
+    /// What was last changed at or before this and is not open has been forgotten.
+    forgotten_until: u64,
 }
 
 impl PaymentBook {
@@ -94,7 +96,12 @@ impl PaymentBook {
         self.changes.pop_back();
         match old {
             Some(old) => {
+                // It would have been forgotten meanwhile, had the change not come.
+                let is_over = !old.is_open() && old.last_sequence <= self.forgotten_until;
                 self.put(old);
+                if is_over {
+                    self.remove_older(first_sequence);
+                }
             }
             None => self.remove_older(first_sequence),
         }
@@ -132,6 +139,7 @@ impl PaymentBook {
 
     /// Forgets what was last changed at or before a sequence and is not open.
     pub(crate) fn forget(&mut self, until: u64) {
+        self.forgotten_until = self.forgotten_until.max(until);
         while self.recent.front().is_some_and(|it| it.first_sequence <= until) {
             let Some(payment) = self.recent.pop_front() else { break };
             if payment.is_open() || payment.last_sequence > until {

@@ -280,7 +280,7 @@ impl Engine {
             Arc::clone(&vault),
             Arc::clone(&shared),
             recovered,
-        );
+        )?;
         let lane =
             std::thread::Builder::new().name("lane".to_owned()).spawn(move || lane.run(&inbox))?;
         Ok(Self {

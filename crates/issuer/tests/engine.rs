@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 #[path = "engine/edges.rs"]
 mod edges;
+#[path = "engine/flight.rs"]
+mod flight;
 #[path = "engine/life.rs"]
 mod life;
 #[path = "engine/verify.rs"]

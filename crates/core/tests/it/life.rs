@@ -482,3 +482,27 @@ fn open_payments_never_leave_memory_and_old_ones_are_read() {
         bench.entries.iter().any(|it| matches!(&it.fact, Fact::Changed(it) if it.reader.is_none()))
     );
 }
+
+#[test]
+fn a_change_that_is_undone_after_forgetting_leaves_what_forgetting_would_have_left() {
+    let (mut bench, terminal) = scene();
+    let hold = paid(&mut bench, &terminal, "hold", 100, When::Later, Limits::default());
+    let old = paid(&mut bench, &terminal, "old", 50, When::Now, Limits::default());
+    for number in 0..WINDOW {
+        let unknown = bench.pay(&format!("f{number}"), &code(1, 7), money(1, "JPY"));
+        bench.write(&Command::Pay(unknown));
+    }
+    bench.undo.committed();
+    let committed = bench.state.sequence();
+    let mut expected = bench.state.clone();
+    expected.forget();
+    // Decided on what is not committed yet, and then not committed either: only what was before may be forgotten.
+    bench.write(&refund("r", old.first_sequence, 20));
+    bench.write(&reverse("hold", ReversalReason::Timeout, 0));
+    bench.state.forget_with(committed, |_, _| ());
+    assert!(bench.state.payment(old.first_sequence).is_some(), "a change of it may be undone");
+    bench.undo.undo(&mut bench.state, 0);
+    assert_eq!(bench.state.payment(old.first_sequence), None);
+    assert_eq!(bench.state.payment(hold.first_sequence), Some(&hold));
+    assert_eq!(bench.state.state_hash(&bench.vault), expected.state_hash(&bench.vault));
+}

@@ -41,7 +41,9 @@ fn memory_keeps_a_window_and_knows_what_it_does_not_know() {
     assert!(!bench.state.may_be_forgotten(merchant(1), &request(&name(1))));
 
     let mut gone = Vec::new();
-    bench.state.forget_with(|caller, request| gone.push((caller, request.clone())));
+    bench.state.forget_with(bench.state.sequence(), |caller, request| {
+        gone.push((caller, request.clone()))
+    });
     let last_gone = bench.state.sequence() - WINDOW;
     let first_kept = last_gone + 1;
     assert_eq!(

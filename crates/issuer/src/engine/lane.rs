@@ -7,7 +7,6 @@
 //! A lone payment waits for nobody; under load hundreds share a commit. The idempotency record, the code's consumption
 //! and the money are one entry, so they can't come apart.
 
-use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,12 +30,14 @@ use self::answers::{
     account_state, broken, credential_state, entry_bytes, payment, refused, registered, rule,
     unchanged, written,
 };
+use self::commit::{Answers, Claim, Committer, Flight};
 use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
 use super::{Answer, Ask, EngineConfig, Job, Refused, Shared, chain};
-use crate::store::{AppendError, Batch, EntryBytes, Head, Store};
+use crate::store::{Batch, EntryBytes, Head, Store};
 
 mod answers;
+mod commit;
 
 pub(crate) use answers::request_of;
 
@@ -86,10 +87,13 @@ pub struct Lane {
     /// Per caller, the greatest request id that any partition has forgotten.
     forgotten: HashMap<MerchantId, RequestId>,
     parked: Parking,
-    /// Request ids of the batch, with the partition that remembered each before.
-    claimed: Vec<((MerchantId, RequestId), Option<u8>)>,
+    /// Request ids of the batch.
+    claimed: Vec<Claim>,
     batch: Batch,
-    answers: Vec<(Reply, Result<Answer, Refused>)>,
+    answers: Answers,
+    committer: Committer,
+    /// The batch before, while it is being committed.
+    flight: Option<Flight>,
     bytes: Writer,
     began: (Instant, Timestamp),
     /// After a commit of unknown outcome: memory may hold what the journal does not, so nothing is said any more.
@@ -118,9 +122,18 @@ enum Known {
 struct Hot {
     state: Partition,
     head: Head,
-    /// Head at the last commit, if the batch has entries of this partition.
+    /// Head before the batch, if that has entries of this partition.
     before: Option<Head>,
     undo: UndoLog,
+    /// Of the batch before, while that is being committed.
+    undo_in_flight: UndoLog,
+}
+
+impl Hot {
+    fn new(state: Partition, head: Head) -> Self {
+        let (undo, undo_in_flight) = (UndoLog::default(), UndoLog::default());
+        Self { state, head, before: None, undo, undo_in_flight }
+    }
 }
 
 impl Lane {
@@ -130,7 +143,7 @@ impl Lane {
         vault: Arc<Vault>,
         shared: Arc<Shared>,
         recovered: Recovered,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let mut requests = HashMap::new();
         let mut forgotten = HashMap::new();
         let mut partitions = BTreeMap::new();
@@ -152,12 +165,11 @@ impl Lane {
             for (caller, request) in state.greatest_forgotten() {
                 forget(&mut forgotten, caller, request);
             }
-            partitions.insert(number, Hot { state, head, before: None, undo: UndoLog::default() });
+            partitions.insert(number, Hot::new(state, head));
         }
         let began = (Instant::now(), clock::now());
-        let (parked, batch, answers, bytes) =
-            (Parking::default(), Batch::default(), Vec::new(), Writer::default());
-        Self {
+        let committer = Committer::start(Arc::clone(&store), Arc::clone(&shared))?;
+        Ok(Self {
             config,
             store,
             vault,
@@ -165,29 +177,36 @@ impl Lane {
             partitions,
             requests,
             forgotten,
-            parked,
+            parked: Parking::default(),
             claimed: Vec::new(),
-            batch,
-            answers,
-            bytes,
+            batch: Batch::default(),
+            answers: Vec::new(),
+            committer,
+            flight: None,
+            bytes: Writer::default(),
             began,
             is_unsure: false,
             is_blocked: false,
             refused_at: None,
             has_stopped: std::cell::Cell::new(false),
             told_age_at: Instant::now(),
-        }
+        })
     }
 
     pub(crate) fn run(mut self, inbox: &Receiver<Job>) {
         loop {
-            match inbox.recv_timeout(self.patience()) {
+            // While a batch is being committed, what has arrived meanwhile is decided; otherwise it is waited for.
+            let patience = if self.flight.is_some() { Duration::ZERO } else { self.patience() };
+            let mut taken = 0;
+            match inbox.recv_timeout(patience) {
                 Ok(job) => {
                     let (now, instant) = (clock::now(), Instant::now());
                     self.watch_clock(now);
-                    self.take(job, now, instant);
                     let more = inbox.try_iter().take(self.config.batch_max - 1);
-                    more.for_each(|job| self.take(job, now, instant));
+                    for job in std::iter::once(job).chain(more) {
+                        self.take(job, now, instant);
+                        taken += 1;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -196,7 +215,8 @@ impl Lane {
             self.watch_clock(now);
             self.end_waits(now);
             self.end_due(now);
-            self.commit();
+            self.land();
+            self.commit(taken == self.config.batch_max);
             self.tell_age(now);
             if self.shared.stopping.load(Ordering::Acquire) {
                 // What was taken is answered; what still waits for a registration gets its last word.
@@ -204,6 +224,7 @@ impl Lane {
                 break;
             }
         }
+        self.land();
         for parked in self.parked.take_all() {
             parked.replies.refuse("the issuer is stopping");
         }
@@ -310,7 +331,12 @@ impl Lane {
                         let conflict = rule(Refusal::RequestIdConflict, now);
                         return self.answers.push((reply, Err(conflict)));
                     }
-                    let known = self.find_request(caller, request);
+                    let mut known = self.find_request(caller, request);
+                    if matches!(known, Known::Recent(_, it) if it.answered == Answered::Operator) {
+                        // Its entry is read, which may be on its way to the journal.
+                        self.land();
+                        known = self.find_request(caller, request);
+                    }
                     let old = command.old();
                     if let Some(answer) = self.repeat(known, digest, old, now).transpose() {
                         return self.answers.push((reply, answer));
@@ -623,74 +649,6 @@ impl Lane {
                 .ok_or(Refused::NotFound)?,
         };
         Entry::decode(&bytes).map_err(|error| broken(&error.into()))
-    }
-
-    /// One durable commit of everything that the batch decided; then every answer.
-    fn commit(&mut self) {
-        if !self.batch.entries.is_empty() {
-            for hot in self.partitions.values_mut().filter(|it| it.before.is_some()) {
-                self.batch.before.extend(hot.before.take());
-                self.batch.after.push(hot.head);
-            }
-            metrics::histogram!("warifu_batch_entries")
-                .record(u32::try_from(self.batch.entries.len()).unwrap_or(u32::MAX));
-            let (before, after) = (self.batch.before.clone(), self.batch.after.clone());
-            match self.store.append(std::mem::take(&mut self.batch)) {
-                Ok(position) => self.committed(&after, position),
-                Err(AppendError::NotCommitted(why)) => self.not_committed(&before, &why),
-                Err(AppendError::Unknown(why)) => {
-                    // Answer nothing: only the journal can say, and only a restart reads it.
-                    self.stop("the outcome of a commit is unknown: restart the issuer", &why);
-                    self.is_unsure = true;
-                    return self.answers.clear();
-                }
-            }
-        }
-        for (reply, answer) in self.answers.drain(..) {
-            // Whoever has gone away does not hear it; repeating the request tells them.
-            drop(reply.send(answer));
-        }
-    }
-
-    fn committed(&mut self, after: &[Head], position: u64) {
-        for head in after {
-            let Some(hot) = self.partitions.get_mut(&head.partition) else { continue };
-            hot.undo.committed();
-            hot.state.forget_with(|caller, request| {
-                // A tombstone leaves its partition, and its payment is remembered by another.
-                if let hash_map::Entry::Occupied(known) =
-                    self.requests.entry((caller, request.clone()))
-                    && *known.get() == head.partition
-                {
-                    known.remove();
-                }
-                forget(&mut self.forgotten, caller, request);
-            });
-        }
-        self.claimed.clear();
-        self.refused_at = None;
-        self.shared.committed.send_replace(position);
-    }
-
-    /// Nothing was written, for certain: the state goes back, and everybody in the batch is told so.
-    fn not_committed(&mut self, heads: &[Head], why: &str) {
-        tracing::error!(why, "a commit was refused; nothing was written and nobody was paid");
-        for (key, before) in self.claimed.drain(..).rev() {
-            match before {
-                Some(partition) => self.requests.insert(key, partition),
-                None => self.requests.remove(&key),
-            };
-        }
-        for before in heads {
-            let Some(hot) = self.partitions.get_mut(&before.partition) else { continue };
-            hot.undo.undo(&mut hot.state, 0);
-            hot.head = *before;
-        }
-        (self.refused_at, self.is_blocked) = (Some(Instant::now()), true);
-        for (_, answer) in &mut self.answers {
-            *answer =
-                Err(Refused::NotAccepted("the journal can't be written now; see the issuer's log"));
-        }
     }
 
     /// Memory forgets only what the index has: when that lags by a whole window, nothing more may be added.

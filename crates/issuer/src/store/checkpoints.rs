@@ -84,7 +84,7 @@ impl Checkpoints {
 /// # Errors
 /// When the file can't be written: the disk is full, or the folder can't be used.
 pub(super) fn fill_ahead(journal: &Path) -> std::io::Result<()> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut name = journal.as_os_str().to_owned();
     name.push("-wal");
     let mut wal = OpenOptions::new().write(true).open(PathBuf::from(name))?;

@@ -1,6 +1,7 @@
 //! The model store with a few of its answers bent, for what no healthy store does when it is told to.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use warifu_issuer::store::{
     AppendError, Batch, Frame, IndexRow, IndexRows, Snapshot, Store, StoreError,
@@ -22,24 +23,48 @@ pub(crate) enum Lost {
 pub(crate) struct Wrapped {
     pub(crate) inner: ModelStore,
     /// Lets the outcome of every append be unknown.
-    pub(crate) lose: std::sync::Mutex<Option<Lost>>,
+    pub(crate) lose: Mutex<Option<Lost>>,
     /// The lane's next question to the index is answered as of before it had anything, further ones as it stands.
     pub(crate) index_was_behind: AtomicBool,
     /// The index can't be written.
     pub(crate) index_is_stuck: AtomicBool,
     /// How many frames were read.
     pub(crate) frames_read: AtomicUsize,
+    /// How many appends may pass; nothing for all.
+    gate: Mutex<Option<usize>>,
+    opened: Condvar,
+    /// How many appends have come to the gate.
+    pub(crate) arrived: AtomicUsize,
+    /// How many appends will be refused.
+    pub(crate) refuse: AtomicUsize,
 }
 
 impl Wrapped {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: ModelStore::new([8; 16]),
-            lose: std::sync::Mutex::new(None),
+            lose: Mutex::new(None),
             index_was_behind: AtomicBool::new(false),
             index_is_stuck: AtomicBool::new(false),
             frames_read: AtomicUsize::new(0),
+            gate: Mutex::new(None),
+            opened: Condvar::new(),
+            arrived: AtomicUsize::new(0),
+            refuse: AtomicUsize::new(0),
         })
+    }
+
+    /// Lets so many more appends pass, or all.
+    pub(crate) fn let_pass(&self, count: Option<usize>) {
+        *self.gate.lock().unwrap() = count;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        let gate = self.gate.lock().unwrap();
+        let mut gate = self.opened.wait_while(gate, |it| *it == Some(0)).unwrap();
+        *gate = gate.map(|left| left - 1);
     }
 
     pub(crate) fn lose(&self, lose: Option<Lost>) {
@@ -58,6 +83,12 @@ impl Store for Wrapped {
     }
 
     fn append(&self, batch: Batch) -> Result<u64, AppendError> {
+        self.pass();
+        let left = self.refuse.load(Ordering::SeqCst);
+        if left > 0 {
+            self.refuse.store(left - 1, Ordering::SeqCst);
+            return Err(AppendError::NotCommitted("the disk is full, in a test".to_owned()));
+        }
         let lost = *self.lose.lock().unwrap();
         if lost != Some(Lost::Unwritten) {
             let appended = self.inner.append(batch)?;
