@@ -178,7 +178,7 @@ fn refused_commits_under_load_leave_memory_as_the_journal_is() {
             scope.spawn(move || {
                 for number in 0..60_u64 {
                     let name = format!("load-{till}-{number:03}");
-                    if (number + till as u64) % 16 == 0 {
+                    if (number + till as u64).is_multiple_of(16) {
                         store.refuse.store(1, Ordering::SeqCst);
                     }
                     let (code, register) = payer.make();
