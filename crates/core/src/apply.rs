@@ -13,7 +13,6 @@ mod standing;
 pub(crate) use life::{legs_of, moved_minor};
 
 use warifu_proto::id::MerchantId;
-use warifu_proto::link::LinkKeys;
 use warifu_proto::message::AccountKind;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
@@ -156,15 +155,18 @@ impl Partition {
             return Err("its invitation was used or has expired");
         }
         let keys = vault
-            .open(it.credential, &it.keys)
-            .ok_or("its keys were sealed by another vault key")?;
+            .open_link_keys(it.credential, &it.keys)
+            .map_err(|_| "its keys were sealed by another vault key")?;
+        if keys.is_none() {
+            self.sealed_keys.push(it.keys);
+        }
         undo.keep(Old::Invitation(it.invitation, Some(invitation.clone())));
         invitation.state = InvitationState::Used { credential_number: number };
         self.credentials.push(Credential {
             id: it.credential,
             account_number: invitation.account_number,
             key: it.key,
-            keys: LinkKeys::from_bytes(&keys),
+            keys,
             usage: Usage::new(),
         });
         let id_of = |it| credential_id(&self.credentials, it);

@@ -142,8 +142,9 @@ impl CodeBook {
     ) -> Option<&BookedCode> {
         let matches = |it: &&BookedCode| {
             let index = usize::try_from(it.credential_number).ok();
-            index.and_then(|at| credentials.get(at)).is_some_and(|credential| {
-                mac::equal_in_constant_time(&tag(&credential.keys.code_key, code), &it.tag)
+            let keys = index.and_then(|at| credentials.get(at)).and_then(|it| it.keys.as_ref());
+            keys.is_some_and(|keys| {
+                mac::equal_in_constant_time(&tag(&keys.code_key, code), &it.tag)
             })
         };
         let codes = self.slot(slot);

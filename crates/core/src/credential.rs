@@ -6,6 +6,7 @@ use warifu_proto::link::LinkKeys;
 use warifu_proto::time::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::entry::SealedKeys;
 use crate::layout::{LayoutError, Reader, Writer};
 use crate::vault::{SEAL_BYTES, Vault};
 
@@ -18,8 +19,8 @@ pub struct Credential {
     pub account_number: u32,
     /// The terminal's public key, x ‖ y, unparsed.
     pub key: [u8; 64],
-    /// What terminal and issuer share.
-    pub keys: LinkKeys,
+    /// What terminal and issuer share; nothing in a state that was folded with a vault that leaves it sealed.
+    pub keys: Option<LinkKeys>,
     /// What changes with every code.
     pub usage: Usage,
 }
@@ -172,11 +173,15 @@ impl Usage {
 }
 
 impl Credential {
-    pub(crate) fn encode(&self, to: &mut Writer, vault: &Vault) {
+    /// Takes the link keys as they were sealed, if they are not open.
+    pub(crate) fn encode(&self, sealed: Option<&SealedKeys>, to: &mut Writer, vault: &Vault) {
         to.raw(&self.id.raw());
         to.u32(self.account_number);
         to.raw(&self.key);
-        to.raw(&vault.seal(self.id, self.keys.to_bytes().as_slice()));
+        match (&self.keys, sealed) {
+            (Some(keys), _) => to.raw(&vault.seal(self.id, keys.to_bytes().as_slice())),
+            (None, sealed) => to.raw(sealed.expect("what is not open lies beside it")),
+        }
         to.flag(self.usage.is_unlinked);
         to.flag(self.usage.is_suspended);
         to.u32(self.usage.unasked_day);
@@ -196,13 +201,15 @@ impl Credential {
         }
     }
 
-    pub(crate) fn decode(from: &mut Reader<'_>, vault: &Vault) -> Result<Self, LayoutError> {
+    /// And the link keys as they were sealed.
+    pub(crate) fn decode(
+        from: &mut Reader<'_>,
+        vault: &Vault,
+    ) -> Result<(Self, SealedKeys), LayoutError> {
         let id = CredentialId::from_raw(from.array()?);
         let (account_number, key) = (from.u32()?, from.array()?);
-        let sealed: [u8; 128 + SEAL_BYTES] = from.array()?;
-        let keys = vault
-            .open(id, &sealed)
-            .ok_or(LayoutError("link keys that this vault does not open"))?;
+        let sealed: SealedKeys = from.array()?;
+        let keys = vault.open_link_keys(id, &sealed)?;
         let mut usage = Usage::new();
         usage.is_unlinked = from.flag()?;
         usage.is_suspended = from.flag()?;
@@ -220,7 +227,7 @@ impl Credential {
             return Err(LayoutError("a credential with more codes than it can have"));
         }
         codes.into_iter().for_each(|code| usage.add_code(code));
-        Ok(Self { id, account_number, key, keys: LinkKeys::from_bytes(&keys), usage })
+        Ok((Self { id, account_number, key, keys, usage }, sealed))
     }
 }
 

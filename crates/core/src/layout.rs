@@ -155,13 +155,15 @@ impl<'a> Reader<'a> {
         mut item: impl FnMut(&mut Self) -> Result<T, LayoutError>,
     ) -> Result<Vec<T>, LayoutError> {
         let count = self.u64()?;
-        // The count is not believed when reserving: it may be damaged.
-        let mut items = Vec::new();
+        // The count is not believed when reserving, for it may be damaged: no more than the bytes that are left.
+        let room = self.0.len().checked_div(size_of::<T>()).unwrap_or_default();
+        let mut items = Vec::with_capacity(usize::try_from(count).unwrap_or(room).min(room));
         for _ in 0..count {
             items.push(item(self)?);
         }
         Ok(items)
     }
+
     /// Says that everything was read.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::by_id::ById;
 use crate::code_book::{BookedCode, CodeBook};
 use crate::credential::{Credential, Invitation};
-use crate::entry::Digest;
+use crate::entry::{Digest, SealedKeys};
 use crate::id_table::IdTable;
 use crate::limits::Limits;
 use crate::payment::Payment;
@@ -71,6 +71,8 @@ pub struct Partition {
     pub(crate) accounts: Vec<Account>,
     pub(crate) account_numbers: ById,
     pub(crate) credentials: Vec<Credential>,
+    /// The link keys of each, in a state that was folded with a vault that leaves them sealed.
+    pub(crate) sealed_keys: Vec<SealedKeys>,
     pub(crate) credential_numbers: IdTable,
     pub(crate) invitations: BTreeMap<InvitationId, Invitation>,
     pub(crate) codes: CodeBook,
@@ -96,6 +98,7 @@ impl Partition {
             accounts: Vec::new(),
             account_numbers: ById::default(),
             credentials: Vec::new(),
+            sealed_keys: Vec::new(),
             credential_numbers: IdTable::default(),
             invitations: BTreeMap::new(),
             codes: CodeBook::default(),

@@ -26,7 +26,12 @@ const VERSION: u8 = 1;
 impl Partition {
     /// All of the state. Equal states give equal bytes.
     pub fn to_snapshot(&self, vault: &Vault) -> Vec<u8> {
-        let mut to = Writer::default();
+        self.to_snapshot_of(0, vault)
+    }
+
+    /// The same, where it is known about how many bytes that will be: megabytes that need not be moved as they grow.
+    pub fn to_snapshot_of(&self, bytes: usize, vault: &Vault) -> Vec<u8> {
+        let mut to = Writer(Vec::with_capacity(bytes.saturating_add(bytes / 8)));
         to.u8(VERSION);
         to.u8(self.number);
         to.u64(self.sequence);
@@ -35,7 +40,8 @@ impl Partition {
         to.count(self.accounts.len());
         self.accounts.iter().for_each(|it| it.encode(&mut to));
         to.count(self.credentials.len());
-        self.credentials.iter().for_each(|it| it.encode(&mut to, vault));
+        let mut sealed = self.sealed_keys.iter();
+        self.credentials.iter().for_each(|it| it.encode(sealed.next(), &mut to, vault));
         to.count(self.invitations.len());
         self.invitations.iter().for_each(|(id, it)| it.encode(*id, &mut to, vault));
         self.codes.encode(&mut to);
@@ -137,7 +143,13 @@ impl Partition {
         state.accounts = from.many(Account::decode)?;
         state.account_numbers =
             ById::of(state.accounts.len(), |it| state.account(it).map(|it| it.id));
-        state.credentials = from.many(|from| Credential::decode(from, vault))?;
+        state.credentials = from.many(|from| {
+            let (credential, sealed) = Credential::decode(from, vault)?;
+            if credential.keys.is_none() {
+                state.sealed_keys.push(sealed);
+            }
+            Ok(credential)
+        })?;
         state.credential_numbers =
             IdTable::of(state.credentials.len(), |it| credential_id(&state.credentials, it));
         state.invitations =

@@ -83,6 +83,7 @@ impl Old {
             }
             Self::CredentialLinked => {
                 if let Some(gone) = to.credentials.pop() {
+                    to.sealed_keys.truncate(to.credentials.len());
                     to.credential_numbers.remove(last(to.credentials.len()), gone.id.raw());
                 }
             }

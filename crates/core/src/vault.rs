@@ -4,9 +4,13 @@
 //! be zero and the sealed bytes are the same every time: snapshots of one state hash the same. Decision 0003.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use warifu_proto::id::{Id, Kind};
+use warifu_proto::id::{CredentialId, Id, Kind};
+use warifu_proto::link::LinkKeys;
 use warifu_proto::mac;
 use zeroize::Zeroizing;
+
+use crate::entry::SealedKeys;
+use crate::layout::LayoutError;
 
 /// What sealing adds to a plaintext, in bytes.
 pub const SEAL_BYTES: usize = 16;
@@ -15,6 +19,7 @@ pub const SEAL_BYTES: usize = 16;
 pub struct Vault {
     key: Zeroizing<[u8; 32]>,
     table_secret: u64,
+    opens_link_keys: bool,
 }
 
 impl Vault {
@@ -22,7 +27,30 @@ impl Vault {
     pub fn new(key: [u8; 32]) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = mac::hmac_sha256(&key, &[b"warifu/table/v1\n"]);
         let table_secret = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        Self { key: Zeroizing::new(key), table_secret }
+        Self { key: Zeroizing::new(key), table_secret, opens_link_keys: true }
+    }
+
+    /// The same vault for a fold that only makes snapshots: link keys stay sealed, as nobody is going to use them.
+    /// Opening and sealing those of every credential would be a good part of the work.
+    pub fn that_leaves_link_keys_sealed(&self) -> Self {
+        Self { key: self.key.clone(), table_secret: self.table_secret, opens_link_keys: false }
+    }
+
+    /// Opens link keys, or leaves them sealed.
+    ///
+    /// # Errors
+    /// When they were not sealed by this vault for this id.
+    pub(crate) fn open_link_keys(
+        &self,
+        id: CredentialId,
+        sealed: &SealedKeys,
+    ) -> Result<Option<LinkKeys>, LayoutError> {
+        if !self.opens_link_keys {
+            return Ok(None);
+        }
+        let open =
+            self.open(id, sealed).ok_or(LayoutError("link keys that this vault does not open"))?;
+        Ok(Some(LinkKeys::from_bytes(&open)))
     }
 
     /// What nobody outside knows of the tables that look-ups by foreign ids go through.
@@ -78,7 +106,7 @@ impl std::fmt::Debug for Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warifu_proto::id::{CredentialId, InvitationId};
+    use warifu_proto::id::InvitationId;
 
     #[test]
     fn only_the_same_vault_and_id_open_what_was_sealed() {

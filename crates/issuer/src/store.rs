@@ -199,11 +199,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// When the store can't be written.
     fn extend_snapshot(&self, partition: u8, position: u64) -> Result<(), StoreError>;
 
-    /// The snapshots of a partition, the newest first.
+    /// The newest snapshot of a partition among those below a sequence.
     ///
     /// # Errors
     /// When the store can't be read.
-    fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError>;
+    fn snapshot(&self, partition: u8, below: u64) -> Result<Option<Snapshot>, StoreError>;
 
     /// Adds to the index, all or nothing, and notes how far it has got.
     ///

@@ -70,7 +70,7 @@ impl Partition {
                     self.credential(*credential_number).ok_or(Refusal::InvitationUnknown)?;
                 // Another terminal is told the same as with any used invitation.
                 if credential.key == it.key.xy()
-                    && proves(&credential.keys)
+                    && credential.keys.as_ref().is_some_and(proves)
                     && !credential.usage.is_unlinked
                 {
                     Ok(Decision::LinkedBefore { credential_number: *credential_number })

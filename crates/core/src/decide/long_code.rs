@@ -3,6 +3,7 @@
 
 use warifu_proto::code::Code;
 use warifu_proto::limits::{ISSUED_SKEW_MAX_MS, LIFETIME_MAX_S, RETIRE_GRACE_MS};
+use warifu_proto::link::LinkKeys;
 use warifu_proto::mac;
 use warifu_proto::registration::{Statement, tag};
 use warifu_proto::rejection::Rejection;
@@ -57,12 +58,15 @@ impl Partition {
             return Err(Rejection::CodeRetired);
         }
         let currency = self.account(credential.account_number).map(|it| it.currency.number);
+        let is_tagged = |keys: &LinkKeys| {
+            mac::equal_in_constant_time(&tag(&keys.code_key, code), &statement.tag)
+        };
         let holds = it.signed_by == Some(credential.key)
             && (1..=LIFETIME_MAX_S).contains(&statement.lifetime_s)
             && statement.issued_at.since_ms(now) <= ISSUED_SKEW_MAX_MS
             && statement.locator.partition() == self.number()
             && currency == Some(statement.currency_number)
-            && mac::equal_in_constant_time(&tag(&credential.keys.code_key, code), &statement.tag)
+            && credential.keys.as_ref().is_some_and(is_tagged)
             && usage.take_sequence(statement.sequence).is_ok();
         if !holds {
             return Err(Rejection::RegistrationInvalid);

@@ -5,6 +5,7 @@ use warifu_core::Corrupt;
 use warifu_core::entry::{Entry, Fact, Holder, Leg, Linked, Side};
 use warifu_core::partition::Partition;
 use warifu_core::undo::UndoLog;
+use warifu_core::vault::Vault;
 use warifu_proto::currency::CurrencyCode;
 use warifu_proto::id::{CredentialId, InvitationId};
 use warifu_proto::message::{AccountKind, PaymentStatus};
@@ -15,11 +16,15 @@ use crate::bench::{Bench, PARTITION, vault};
 use crate::universe::{Universe, entries, steps};
 
 /// Folds entries as recovery does: out of their bytes, one by one.
-fn fold(mut state: Partition, entries: &[Entry]) -> Partition {
-    let (vault, mut undo) = (vault(), UndoLog::default());
+fn fold(state: Partition, entries: &[Entry]) -> Partition {
+    fold_with(&vault(), state, entries)
+}
+
+fn fold_with(vault: &Vault, mut state: Partition, entries: &[Entry]) -> Partition {
+    let mut undo = UndoLog::default();
     for entry in entries {
         let decoded = Entry::decode(&entry.to_bytes()).unwrap();
-        state.apply(&decoded, &vault, &mut undo).unwrap();
+        state.apply(&decoded, vault, &mut undo).unwrap();
         undo.committed();
         state.forget();
     }
@@ -45,6 +50,12 @@ proptest! {
         prop_assert_eq!(loaded.state_hash(&vault), before.state_hash(&vault));
         let whole = fold(Partition::new(PARTITION), &entries);
         prop_assert_eq!(fold(loaded, tail).state_hash(&vault), whole.state_hash(&vault));
+        // As snapshots are made: link keys are never opened, and the bytes are the same.
+        let sealed = vault.that_leaves_link_keys_sealed();
+        let loaded = Partition::from_snapshot(&before.to_snapshot(&vault), &sealed).unwrap();
+        prop_assert!((0..).map_while(|it| loaded.credential(it)).all(|it| it.keys.is_none()));
+        let folded = fold_with(&sealed, loaded, tail);
+        prop_assert_eq!(folded.to_snapshot(&sealed), whole.to_snapshot(&vault));
     }
 
     #[test]
@@ -79,7 +90,7 @@ proptest! {
         }
         let cut = at.index(bytes.len());
         prop_assert!(Partition::from_snapshot(bytes.get(..cut).unwrap(), &vault).is_err());
-        let other = warifu_core::vault::Vault::new([1; 32]);
+        let other = Vault::new([1; 32]);
         prop_assert!(Partition::from_snapshot(&bytes, &other).is_err());
     }
 

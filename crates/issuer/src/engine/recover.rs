@@ -51,6 +51,15 @@ pub struct Folded {
     pub position: u64,
 }
 
+/// What a partition was made of.
+struct Loaded {
+    folded: Folded,
+    /// Sequence of its newest snapshot, whether or not that one holds.
+    newest: Option<u64>,
+    /// Length of the snapshot that was read.
+    bytes: usize,
+}
+
 impl Folded {
     /// A partition before its first entry.
     pub fn new(store: &dyn Store, number: u8) -> Self {
@@ -64,16 +73,19 @@ impl Folded {
     }
 
     /// A partition from its newest snapshot that reads, or before its first entry.
-    fn load(store: &dyn Store, vault: &Vault, number: u8) -> anyhow::Result<Self> {
-        for snapshot in store.snapshots(number)? {
+    fn load(store: &dyn Store, vault: &Vault, number: u8) -> anyhow::Result<Loaded> {
+        let (mut below, mut newest) = (u64::MAX, None);
+        while let Some(snapshot) = store.snapshot(number, below)? {
+            below = snapshot.head.sequence;
+            newest = newest.or(Some(below));
             match Self::of_snapshot(&snapshot, vault) {
-                Ok(folded) => return Ok(folded),
+                Ok(folded) => return Ok(Loaded { folded, newest, bytes: snapshot.body.len() }),
                 Err(error) => {
-                    tracing::warn!(partition = number, sequence = snapshot.head.sequence, %error, "a snapshot does not hold; trying an older one")
+                    tracing::warn!(partition = number, sequence = below, %error, "a snapshot does not hold; trying an older one")
                 }
             }
         }
-        Ok(Self::new(store, number))
+        Ok(Loaded { folded: Self::new(store, number), newest, bytes: 0 })
     }
 
     fn of_snapshot(snapshot: &Snapshot, vault: &Vault) -> anyhow::Result<Self> {
@@ -128,7 +140,8 @@ impl Folded {
 pub fn recover(store: &dyn Store, vault: &Vault, only: Option<u8>) -> anyhow::Result<Recovered> {
     let numbers: Vec<u8> = only.map_or_else(|| (0..PARTITIONS).collect(), |number| vec![number]);
     let loaded = on_every_core(numbers, |numbers| {
-        numbers.into_iter().map(|number| Folded::load(store, vault, number)).collect()
+        let load = |number| Ok(Folded::load(store, vault, number)?.folded);
+        numbers.into_iter().map(load).collect()
     })?;
     continue_to_end(store, vault, loaded, cores())
 }
@@ -261,26 +274,27 @@ pub fn take_snapshots(
     vault: &Vault,
     is_stopping: &dyn Fn() -> bool,
 ) -> anyhow::Result<()> {
+    let vault = &vault.that_leaves_link_keys_sealed();
     let mut numbers = (0..PARTITIONS).peekable();
     while numbers.peek().is_some() && !is_stopping() {
-        let (mut group, mut newest) = (Vec::new(), BTreeMap::new());
+        let (mut group, mut kept) = (Vec::new(), BTreeMap::new());
         let mut bytes = 0;
         while let Some(number) = numbers.next_if(|_| bytes < GROUP_BYTES) {
-            if let Some(snapshot) = store.snapshots(number)?.into_iter().next() {
-                bytes += snapshot.body.len();
-                newest.insert(number, snapshot.head.sequence);
-            }
-            group.push(Folded::load(store, vault, number)?);
+            let loaded = Folded::load(store, vault, number)?;
+            bytes += loaded.bytes;
+            kept.insert(number, (loaded.newest, loaded.bytes));
+            group.push(loaded.folded);
         }
         // One thread: the lane works at the same time, and is not to be pushed aside.
         let recovered = continue_to_end(store, vault, group, 1)?;
         for (number, folded) in recovered.partitions {
             // An empty partition has a snapshot like any other: without it, every start would read the journal from its first entry.
-            if newest.get(&number) == Some(&folded.head.sequence) {
+            let (newest, bytes) = kept.get(&number).copied().unwrap_or_default();
+            if newest == Some(folded.head.sequence) {
                 store.extend_snapshot(number, recovered.position)?;
                 continue;
             }
-            let body = folded.state.to_snapshot(vault);
+            let body = folded.state.to_snapshot_of(bytes, vault);
             store.put_snapshot(&Snapshot {
                 head: folded.head,
                 position: recovered.position,

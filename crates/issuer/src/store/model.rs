@@ -119,8 +119,10 @@ impl Store for ModelStore {
         Ok(())
     }
 
-    fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError> {
-        Ok(self.lock().snapshots.get(&partition).cloned().unwrap_or_default())
+    fn snapshot(&self, partition: u8, below: u64) -> Result<Option<Snapshot>, StoreError> {
+        let inner = self.lock();
+        let kept = inner.snapshots.get(&partition);
+        Ok(kept.and_then(|kept| kept.iter().find(|it| it.head.sequence < below).cloned()))
     }
 
     fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {

@@ -125,10 +125,16 @@ impl SqliteStore {
         let mut heads = std::collections::BTreeMap::new();
         let mut from = u64::MAX;
         for partition in 0..warifu_proto::limits::PARTITIONS {
-            let newest = self.snapshots(partition)?.into_iter().next();
-            from = from.min(newest.as_ref().map_or(0, |it| it.position));
-            if let Some(snapshot) = newest {
-                heads.insert(partition, snapshot.head);
+            // Not the body, which may be megabytes.
+            let newest = lock(&self.snapshots)
+                .prepare_cached("SELECT sequence, chain, position FROM snapshot WHERE partition = ?1 ORDER BY sequence DESC LIMIT 1")?
+                .query_row([partition], |row| {
+                    Ok((Head { partition, sequence: row.get(0)?, chain: row.get(1)? }, row.get(2)?))
+                })
+                .optional()?;
+            from = from.min(newest.map_or(0, |(_, position)| position));
+            if let Some((head, _)) = newest {
+                heads.insert(partition, head);
             }
         }
         let mut next = from + 1;
@@ -351,19 +357,19 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError> {
-        let failed = failed("reading a snapshot");
-        let connection = lock(&self.snapshots);
-        let mut select = connection
-            .prepare_cached("SELECT sequence, chain, position, hash, body FROM snapshot WHERE partition = ?1 ORDER BY sequence DESC")
-            .map_err(&failed)?;
-        let snapshots = select
-            .query_map([partition], |row| {
-                let head = Head { partition, sequence: row.get(0)?, chain: row.get(1)? };
-                Ok(Snapshot { head, position: row.get(2)?, hash: row.get(3)?, body: row.get(4)? })
+    fn snapshot(&self, partition: u8, below: u64) -> Result<Option<Snapshot>, StoreError> {
+        // SQLite's integers have a sign.
+        let below = below.min(i64::MAX.unsigned_abs());
+        lock(&self.snapshots)
+            .prepare_cached("SELECT sequence, chain, position, hash, body FROM snapshot WHERE partition = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT 1")
+            .and_then(|mut it| {
+                it.query_row(params![partition, below], |row| {
+                    let head = Head { partition, sequence: row.get(0)?, chain: row.get(1)? };
+                    Ok(Snapshot { head, position: row.get(2)?, hash: row.get(3)?, body: row.get(4)? })
+                })
+                .optional()
             })
-            .map_err(&failed)?;
-        snapshots.collect::<Result<_, _>>().map_err(&failed)
+            .map_err(failed("reading a snapshot"))
     }
 
     fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {

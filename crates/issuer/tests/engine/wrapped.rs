@@ -117,8 +117,8 @@ impl Store for Wrapped {
         self.inner.extend_snapshot(partition, position)
     }
 
-    fn snapshots(&self, partition: u8) -> Result<Vec<Snapshot>, StoreError> {
-        self.inner.snapshots(partition)
+    fn snapshot(&self, partition: u8, below: u64) -> Result<Option<Snapshot>, StoreError> {
+        self.inner.snapshot(partition, below)
     }
 
     fn index(&self, rows: &IndexRows, position: u64) -> Result<(), StoreError> {

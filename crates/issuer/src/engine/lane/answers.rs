@@ -1,5 +1,6 @@
 //! What the lane says: each answer made of the state that the batch has reached.
 
+use warifu_core::credential::Credential;
 use warifu_core::decide::{Command, OldPayment, Refusal};
 use warifu_core::entry::{Entry, Fact};
 use warifu_core::life::Change;
@@ -9,6 +10,7 @@ use warifu_proto::id::MerchantId;
 use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::engine::{AccountState, Answer, CredentialState, PaymentState, Refused};
 use crate::store::Store;
@@ -30,9 +32,9 @@ pub(super) fn refused(
 ) -> Refused {
     // A terminal with a wrong clock may believe ours only if it is authenticated.
     let link_key = match (refusal, command) {
-        (Refusal::ClockSkew, Command::Register(it)) => state
-            .credential_by_id(it.statement.credential)
-            .map(|(_, it)| zeroize::Zeroizing::new(it.keys.link_key)),
+        (Refusal::ClockSkew, Command::Register(it)) => {
+            state.credential_by_id(it.statement.credential).and_then(|(_, it)| link_key(it))
+        }
         _ => None,
     };
     Refused::Rule { refusal, now, link_key }
@@ -144,7 +146,7 @@ pub(super) fn credential_state(state: &Partition, number: u32) -> Result<Answer,
     Ok(Answer::Credential(Box::new(CredentialState {
         id: credential.id,
         key: credential.key,
-        keys: credential.keys.clone(),
+        keys: credential.keys.clone().ok_or(Refused::NotFound)?,
         is_unlinked: credential.usage.is_unlinked,
         is_suspended: credential.usage.is_suspended,
         account,
@@ -163,8 +165,12 @@ pub(super) fn registered(
     Ok(Answer::Registered {
         registered_at,
         expires_at,
-        link_key: zeroize::Zeroizing::new(credential.keys.link_key),
+        link_key: link_key(credential).ok_or(Refused::NotFound)?,
     })
+}
+
+fn link_key(of: &Credential) -> Option<Zeroizing<[u8; 32]>> {
+    of.keys.as_ref().map(|it| Zeroizing::new(it.link_key))
 }
 
 /// The bytes of an entry. One that was committed a moment ago may not be in the index yet: then it is near the end.
