@@ -15,12 +15,13 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use warifu_proto::base64url;
 use warifu_proto::key::{PrivateKey, PublicKey};
 use warifu_proto::message::{SessionAnswer, SessionRequest};
+use warifu_proto::problem::ProblemCode;
 use warifu_proto::session::{SessionKeys, SessionParties};
 use warifu_proto::signature::{
     KeyId, LABEL, ReceivedSignature, RequestTarget, SigningKey, content_digest,
@@ -120,6 +121,27 @@ pub(super) enum NotDone {
     Fault(Fault),
 }
 
+impl NotDone {
+    /// What an answer without success means. Only these two codes say that nothing was changed for want of room, so that
+    /// the same may be sent again; every other is an error: after `issuer_unavailable` nobody knows the outcome, and
+    /// `too_many_misses` says that the bench showed codes that are unknown.
+    fn told(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Named {
+            code: String,
+        }
+        let problem = serde_json::from_slice::<Named>(body).ok();
+        let code = problem.as_ref().map_or("without a problem", |it| &it.code);
+        let refusals = [ProblemCode::NotAccepted, ProblemCode::TooManyRequests];
+        let is_refusal =
+            refusals.iter().any(|it| it.name() == code && it.status() == status.as_u16());
+        match retry_after {
+            Some(after) if is_refusal => Self::Refused(after),
+            _ => Self::Fault(format!("{} {code}", status.as_u16())),
+        }
+    }
+}
+
 impl From<Fault> for NotDone {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -185,12 +207,7 @@ impl Line {
             let read = serde_json::from_slice(&answered.body);
             return Ok(read.map_err(|_| "unreadable answer".to_owned())?);
         }
-        if let (503 | 429, Some(after)) = (status.as_u16(), answered.retry_after) {
-            return Err(NotDone::Refused(after));
-        }
-        let problem: serde_json::Value = serde_json::from_slice(&answered.body).unwrap_or_default();
-        let code = problem["code"].as_str().unwrap_or("without a problem");
-        Err(format!("{} {code}", status.as_u16()).into())
+        Err(NotDone::told(status, answered.retry_after, &answered.body))
     }
 
     async fn send(
@@ -294,5 +311,30 @@ impl Target {
             (KeyId::Session(_), _) => Err("it is signed in another session".to_owned()),
             (KeyId::Thumbprint(_), _) => received.verify_with_key(&base, &self.key).map_err(told),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, retry_after_s: Option<u64>, body: &str, want: &str) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let after = retry_after_s.map(Duration::from_secs);
+        assert_eq!(NotDone::told(status, after, body.as_bytes()).to_string(), want);
+    }
+
+    #[test]
+    fn only_a_server_without_room_refuses() {
+        let refused = "refused, again in 2000 ms";
+        check(503, Some(2), r#"{"code":"not_accepted"}"#, refused);
+        check(429, Some(2), r#"{"code":"too_many_requests"}"#, refused);
+        check(503, Some(2), r#"{"code":"issuer_unavailable"}"#, "503 issuer_unavailable");
+        check(429, Some(2), r#"{"code":"too_many_misses"}"#, "429 too_many_misses");
+        check(503, Some(2), "<html>", "503 without a problem");
+        check(503, None, r#"{"code":"not_accepted"}"#, "503 not_accepted");
+        check(429, Some(2), r#"{"code":"not_accepted"}"#, "429 not_accepted");
+        check(500, Some(2), r#"{"code":"internal"}"#, "500 internal");
     }
 }
