@@ -4,12 +4,10 @@
 //! In an open loop an item's latency counts from the moment it should have been sent, so time spent waiting for a free
 //! connection is in it: a server that stalls can't make the bench ask less (coordinated omission).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
@@ -18,10 +16,8 @@ use warifu_proto::message::PaymentStatus;
 
 use super::line::{Fault, Line, NotDone, Target};
 use super::phones::Item;
+use super::sample::{Part, Sample};
 use crate::fail::Failure;
-
-/// Longest latency that is told apart, in microseconds.
-const LATENCY_MAX_US: u64 = 60_000_000;
 
 /// How long a worker repeats what is refused.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
@@ -49,82 +45,6 @@ pub(super) const LOOKED_UP: usize = 20;
 pub(super) const REFUNDED: usize = 25;
 /// … and up to here reversed.
 pub(super) const REVERSED: usize = 27;
-
-/// Latencies in microseconds.
-pub(super) type Latencies = Histogram<u64>;
-
-fn latencies() -> Latencies {
-    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order")
-}
-
-/// What is told apart in an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
-    /// All that an item needs.
-    Whole,
-    Register,
-    Pay,
-    LookUp,
-    Refund,
-    Reverse,
-}
-
-impl Part {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::Register => "register",
-            Self::Pay => "pay",
-            Self::LookUp => "look_up",
-            Self::Refund => "refund",
-            Self::Reverse => "reverse",
-        }
-    }
-}
-
-/// What came of it.
-#[derive(Default)]
-pub(super) struct Sample {
-    pub(super) latencies: BTreeMap<Part, Latencies>,
-    pub(super) done: u64,
-    pub(super) faults: BTreeMap<Fault, u64>,
-    /// Answers of a server that has too much to do: repeated in a closed loop, given up in an open one.
-    pub(super) refused: u64,
-    /// Which items were done, and the payments that came of them.
-    pub(super) which: Vec<(usize, Option<String>)>,
-}
-
-impl Sample {
-    pub(super) fn record(&mut self, part: Part, since: Instant) {
-        self.latencies.entry(part).or_insert_with(latencies).saturating_record(us_since(since));
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        for (part, from) in &other.latencies {
-            let into = self.latencies.entry(*part).or_insert_with(latencies);
-            into.add(from).expect("all have the same bounds");
-        }
-        self.done += other.done;
-        self.add_faults(&other);
-        self.which.extend(other.which);
-    }
-
-    pub(super) fn add_faults(&mut self, other: &Self) {
-        self.refused += other.refused;
-        for (fault, count) in &other.faults {
-            *self.faults.entry(fault.clone()).or_default() += count;
-        }
-    }
-
-    pub(super) fn fault(&mut self, fault: Fault) {
-        *self.faults.entry(fault).or_default() += 1;
-    }
-
-    /// The latency below which that share of items was done, in microseconds.
-    pub(super) fn quantile(&self, quantile: f64) -> u64 {
-        self.latencies.get(&Part::Whole).map_or(0, |it| it.value_at_quantile(quantile))
-    }
-}
 
 /// The moments at which an open loop sends.
 struct Pace {
@@ -390,8 +310,4 @@ impl Crew {
             Err(not_done) => sample.fault(not_done.to_string()),
         }
     }
-}
-
-fn us_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

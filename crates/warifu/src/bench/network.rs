@@ -11,7 +11,7 @@ use warifu_proto::key::PrivateKey;
 use warifu_server::client::{Client, Peer};
 use warifu_server::keyfile;
 
-use super::Existing;
+use super::args::Existing;
 use crate::card::{Card, IssuerCard};
 use crate::fail::Failure;
 use crate::network::Network;

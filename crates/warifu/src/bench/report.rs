@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::load::{LOOKED_UP, Latencies, REFUNDED, REVERSED, Sample};
+use super::args::{BenchArgs, Scenario};
+use super::load::{LOOKED_UP, REFUNDED, REVERSED};
 use super::meter::{Reading, hardware, memory_mib};
-use super::{BenchArgs, Scenario};
+use super::sample::{Latencies, Sample};
 use crate::out::Out;
 
 /// What every answer rests on.
