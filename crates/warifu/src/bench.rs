@@ -16,6 +16,7 @@ mod phones;
 mod report;
 mod run;
 mod sample;
+mod steps;
 mod tills;
 
 use std::sync::Arc;
@@ -23,13 +24,14 @@ use std::time::Duration;
 
 use self::args::{Alone, Scenario};
 use self::line::{Signer, Target};
-use self::load::{Crew, Targets};
+use self::load::Crew;
 use self::meter::Reading;
 use self::network::Site;
 use self::phones::{Phones, Tills};
 use self::report::Report;
 use self::run::Run;
 use self::sample::Sample;
+use self::steps::Targets;
 use crate::fail::{Exit, Failure};
 use crate::out::Out;
 use crate::stop;
@@ -56,7 +58,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         && args.accounts < 2 * u32::from(args.connections)
     {
         return Err(Failure::usage(
-            "a payment ends all codes of its terminal: this needs two accounts for each connection",
+            "a terminal makes one payment at a time: this needs two accounts for each connection",
         )
         .next("give more --accounts or fewer --connections"));
     }
@@ -70,8 +72,9 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
     let is_checked = !args.no_check_answers;
     let tills = tills::open(&site, args.merchants, args.ecdsa, is_checked).await?;
     let hub = Target::new(&site.hub, Signer::Nobody, is_checked)?;
-    let crew = Crew::new(usize::from(args.connections), &Arc::new(Targets { hub, tills }));
     let accounts = phones.count();
+    let targets = Arc::new(Targets { hub, tills });
+    let crew = Crew::new(usize::from(args.connections), accounts, &targets);
     let mut run = Run {
         args,
         out,

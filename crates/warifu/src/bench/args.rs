@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::engine::EngineArgs;
-use super::load::Work;
+use super::steps::Work;
 
 /// Measure a network: payments a second, latencies, CPU time.
 ///

@@ -3,48 +3,21 @@
 //!
 //! In an open loop an item's latency counts from the moment it should have been sent, so time spent waiting for a free
 //! connection is in it: a server that stalls can't make the bench ask less (coordinated omission).
+//!
+//! A payment ends all codes of its terminal, so a terminal's items are worked on one after the other. Otherwise a payment
+//! that is late, or repeated after a refusal, would find its code ended by the terminal's next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::JoinSet;
-use warifu_proto::message::PaymentStatus;
 
-use super::line::{Fault, Line, NotDone, Target};
 use super::phones::Item;
 use super::sample::{Part, Sample};
+use super::steps::{Caller, OnRefusal, Step, Targets, Work};
 use crate::fail::Failure;
-
-/// How long a worker repeats what is refused.
-const REFUSED_MAX: Duration = Duration::from_secs(60);
-
-/// What is done with an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Register at the hub, as a terminal does.
-    RegisterAtHub,
-    /// Register at the issuer, as the hub does.
-    RegisterAtIssuer,
-    /// Pay with what was registered.
-    Pay,
-    /// Register at the issuer, then pay.
-    RegisterAndPay,
-    /// Give a payment back.
-    Refund,
-    /// Register and pay; then, of a hundred, look 20 up, refund 5 and reverse 2.
-    Mixed,
-}
-
-/// Of a hundred payments of [`Work::Mixed`]: those below are looked up …
-pub(super) const LOOKED_UP: usize = 20;
-/// … the next ones up to here refunded …
-pub(super) const REFUNDED: usize = 25;
-/// … and up to here reversed.
-pub(super) const REVERSED: usize = 27;
 
 /// The moments at which an open loop sends.
 struct Pace {
@@ -57,22 +30,40 @@ struct Pace {
 struct Round {
     items: Arc<Vec<Item>>,
     work: Work,
+    /// Its first item's number among all of the run.
+    first: u64,
     next: AtomicUsize,
     pace: Option<Pace>,
+    phones: Arc<Vec<Mutex<()>>>,
 }
 
 impl Round {
-    /// The next item, with the moment from which it counts.
-    async fn take(&self) -> Option<(usize, &Item, Instant)> {
+    /// The next item; in an open loop with the moment from which it counts.
+    async fn take(&self) -> Option<(usize, &Item, Option<Instant>)> {
         if let Some(pace) = &self.pace {
             pace.due.acquire().await.ok()?.forget();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let item = self.items.get(number)?;
-        let start = self.pace.as_ref().map_or_else(Instant::now, |pace| {
-            pace.began + pace.every * u32::try_from(number).unwrap_or(u32::MAX)
-        });
-        Some((number, item, start))
+        let due = self
+            .pace
+            .as_ref()
+            .map(|pace| pace.began + pace.every * u32::try_from(number).unwrap_or(u32::MAX));
+        Some((number, item, due))
+    }
+
+    /// The terminal to itself, where it is about to pay by a code of several in this round.
+    async fn alone(&self, phone: usize, sample: &mut Sample) -> Option<MutexGuard<'_, ()>> {
+        let phone = self.phones.get(phone).filter(|_| self.work.steps().len() > 1)?;
+        if let Ok(free) = phone.try_lock() {
+            return Some(free);
+        }
+        sample.waited += 1;
+        Some(phone.lock().await)
+    }
+
+    fn on_refusal(&self) -> OnRefusal {
+        if self.pace.is_some() { OnRefusal::GiveUp } else { OnRefusal::Repeat }
     }
 
     /// Lets items go when they are due. A thread of its own: the runtime's timer knows milliseconds only.
@@ -92,164 +83,70 @@ impl Round {
     }
 }
 
-/// Whom the workers call.
-pub(super) struct Targets {
-    pub(super) hub: Target,
-    /// The issuer, by the merchant who signs.
-    pub(super) tills: Vec<Arc<Target>>,
-}
-
-impl Targets {
-    fn till(&self, number: usize) -> Result<&Target, Fault> {
-        self.tills.get(number).map(|it| &**it).ok_or_else(|| "no such till".to_owned())
-    }
-}
-
 /// A connection's work.
-pub(super) struct Worker {
-    targets: Arc<Targets>,
-    hub: Line,
-    issuer: Line,
-}
+struct Worker(Caller);
 
 impl Worker {
     async fn toil(mut self, round: Arc<Round>) -> (Self, Sample) {
         let mut sample = Sample::default();
-        while let Some((number, item, start)) = round.take().await {
-            let done = loop {
-                match self.one(number, item, round.work, &mut sample).await {
-                    Err(NotDone::Refused(_)) if start.elapsed() > REFUSED_MAX => {
-                        sample.fault("refused for a minute".to_owned());
-                        break None;
-                    }
-                    Err(NotDone::Refused(after)) => {
-                        sample.refused += 1;
-                        if round.pace.is_some() {
-                            break None;
-                        }
-                        // As a good client does: the same again when the server says. Its time goes on counting.
-                        tokio::time::sleep(after).await;
-                    }
-                    Err(NotDone::Fault(fault)) => {
-                        sample.fault(fault);
-                        break None;
-                    }
-                    Ok(payment) => break Some(payment),
-                }
-            };
-            if let Some(payment) = done {
-                sample.record(Part::Whole, start);
-                sample.done += 1;
-                sample.which.push((number, payment));
+        while let Some((number, item, due)) = round.take().await {
+            let alone = round.alone(item.phone, &mut sample).await;
+            let start = due.unwrap_or_else(Instant::now);
+            let mut payment = item.payment_id.clone();
+            let mut is_done = true;
+            for step in round.work.steps() {
+                is_done =
+                    is_done && self.step(*step, item, &mut payment, &round, &mut sample).await;
             }
+            drop(alone);
+            if !is_done {
+                continue;
+            }
+            // What follows a payment fails alone: the payment stands, and counts.
+            if let Some(step) = round.work.after(round.first + number as u64) {
+                self.step(step, item, &mut payment, &round, &mut sample).await;
+            }
+            sample.record(Part::Whole, start);
+            sample.done += 1;
+            sample.which.push((number, payment));
         }
         (self, sample)
     }
 
-    async fn one(
+    /// A step is told apart where an item has several; where it has one, that is the whole.
+    async fn step(
         &mut self,
-        number: usize,
+        step: Step,
         item: &Item,
-        work: Work,
+        payment: &mut Option<String>,
+        round: &Round,
         sample: &mut Sample,
-    ) -> Result<Option<String>, NotDone> {
-        let targets = Arc::clone(&self.targets);
-        let till = targets.till(item.till)?;
-        match work {
-            Work::RegisterAtHub => register(&mut self.hub, &targets.hub, item).await?,
-            Work::RegisterAtIssuer => register(&mut self.issuer, till, item).await?,
-            Work::Pay => return pay(&mut self.issuer, till, item).await.map(Some),
-            Work::RegisterAndPay | Work::Mixed => {
-                let start = Instant::now();
-                register(&mut self.issuer, till, item).await?;
-                sample.record(Part::Register, start);
-                let start = Instant::now();
-                let payment = pay(&mut self.issuer, till, item).await?;
-                sample.record(Part::Pay, start);
-                if work == Work::Mixed {
-                    self.after(number % 100, item, till, &payment, sample).await?;
-                }
-                return Ok(Some(payment));
-            }
-            Work::Refund => {
-                let payment = item.payment_id.as_deref().ok_or_else(|| "not paid".to_owned())?;
-                refund(&mut self.issuer, till, item, payment).await?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// What a payment's life goes on with.
-    async fn after(
-        &mut self,
-        turn: usize,
-        item: &Item,
-        till: &Target,
-        payment: &str,
-        sample: &mut Sample,
-    ) -> Result<(), NotDone> {
+    ) -> bool {
         let start = Instant::now();
-        let part = match turn {
-            ..LOOKED_UP => {
-                let path = format!("/v1/payments/{payment}");
-                self.issuer.look::<IgnoredAny>(till, &path).await?;
-                Part::LookUp
-            }
-            LOOKED_UP..REFUNDED => {
-                refund(&mut self.issuer, till, item, payment).await?;
-                Part::Refund
-            }
-            REFUNDED..REVERSED => {
-                self.issuer.ask::<IgnoredAny>(till, "/v1/reversals", &item.reversal).await?;
-                Part::Reverse
-            }
-            _ => return Ok(()),
-        };
-        sample.record(part, start);
-        Ok(())
-    }
-}
-
-async fn register(line: &mut Line, target: &Target, item: &Item) -> Result<(), NotDone> {
-    line.ask::<IgnoredAny>(target, "/v1/codes", &item.registration).await.map(|_| ())
-}
-
-async fn refund(line: &mut Line, till: &Target, item: &Item, payment: &str) -> Result<(), NotDone> {
-    let path = format!("/v1/payments/{payment}/refunds");
-    line.ask::<IgnoredAny>(till, &path, &item.refund).await.map(|_| ())
-}
-
-/// Pays, and says by which payment; anything but an approval is a fault, for the bench gave everybody enough.
-async fn pay(line: &mut Line, till: &Target, item: &Item) -> Result<String, NotDone> {
-    #[derive(Deserialize)]
-    struct Paid {
-        payment_id: String,
-        status: PaymentStatus,
-        rejection: Option<Rejected>,
-    }
-    #[derive(Deserialize)]
-    struct Rejected {
-        code: String,
-    }
-    let paid: Paid = line.ask(till, "/v1/payments", &item.payment).await?;
-    match (paid.status, paid.rejection) {
-        (PaymentStatus::Approved, None) => Ok(paid.payment_id),
-        (_, Some(rejected)) => Err(format!("declined {}", rejected.code).into()),
-        (_, None) => Err("not approved".to_owned().into()),
+        let is_done = self.0.step(step, item, payment, round.on_refusal(), sample).await;
+        if is_done && round.work.steps().len() > 1 {
+            sample.record(step.part(), start);
+        }
+        is_done
     }
 }
 
 /// Connections to both servers, kept from round to round.
-pub(super) struct Crew(Vec<Worker>);
+pub(super) struct Crew {
+    workers: Vec<Worker>,
+    /// Held by who works on an item of that terminal.
+    phones: Arc<Vec<Mutex<()>>>,
+    /// Items of [`Work::Mixed`] so far: whose turn it is goes on from round to round.
+    mixed: u64,
+}
 
 impl Crew {
-    pub(super) fn new(count: usize, targets: &Arc<Targets>) -> Self {
-        let worker = || Worker {
-            targets: Arc::clone(targets),
-            hub: Line::default(),
-            issuer: Line::default(),
-        };
-        Self((0..count).map(|_| worker()).collect())
+    pub(super) fn new(count: usize, phones: usize, targets: &Arc<Targets>) -> Self {
+        Self {
+            workers: (0..count).map(|_| Worker(Caller::new(targets))).collect(),
+            phones: Arc::new((0..phones).map(|_| Mutex::new(())).collect()),
+            mixed: 0,
+        }
     }
 
     /// Works through the items, `rate` a second if given. Says how long it took.
@@ -265,12 +162,21 @@ impl Crew {
             began,
             every: every(rate),
             due: Semaphore::new(0),
-            workers: self.0.len(),
+            workers: self.workers.len(),
         });
-        let (items, next) = (Arc::clone(items), AtomicUsize::new(0));
-        let round = Arc::new(Round { items, work, next, pace });
+        let round = Arc::new(Round {
+            items: Arc::clone(items),
+            work,
+            first: self.mixed,
+            next: AtomicUsize::new(0),
+            pace,
+            phones: Arc::clone(&self.phones),
+        });
+        if work == Work::Mixed {
+            self.mixed += items.len() as u64;
+        }
         let mut toiling = JoinSet::new();
-        for worker in self.0.drain(..) {
+        for worker in self.workers.drain(..) {
             toiling.spawn(worker.toil(Arc::clone(&round)));
         }
         let pacer = {
@@ -281,7 +187,7 @@ impl Crew {
         while let Some(toiled) = toiling.join_next().await {
             let (worker, sample) =
                 toiled.map_err(|error| Failure::refused("a worker fell").because(&error))?;
-            self.0.push(worker);
+            self.workers.push(worker);
             all.add(sample);
         }
         let took = began.elapsed();
@@ -294,20 +200,134 @@ impl Crew {
 
     /// One item on one connection: registered, and after a pause paid.
     pub(super) async fn alone(&mut self, item: &Item, pause: Duration, sample: &mut Sample) {
-        let Some(worker) = self.0.first_mut() else { return };
-        let done = async {
-            worker.one(0, item, Work::RegisterAtIssuer, sample).await?;
-            tokio::time::sleep(pause).await;
-            let start = Instant::now();
-            worker.one(0, item, Work::Pay, sample).await?;
-            Ok::<_, NotDone>(start)
-        };
-        match done.await {
-            Ok(start) => {
-                sample.record(Part::Whole, start);
-                sample.done += 1;
-            }
-            Err(not_done) => sample.fault(not_done.to_string()),
+        let Some(Worker(caller)) = self.workers.first_mut() else { return };
+        let (mut payment, again) = (None, OnRefusal::Repeat);
+        if !caller.step(Step::RegisterAtIssuer, item, &mut payment, again, sample).await {
+            return;
         }
+        tokio::time::sleep(pause).await;
+        let start = Instant::now();
+        if caller.step(Step::Pay, item, &mut payment, again, sample).await {
+            sample.record(Part::Whole, start);
+            sample.done += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse as _, Response};
+    use axum::routing::{get, post};
+    use serde_json::{Value, json};
+    use warifu_server::chance;
+    use warifu_server::client::Peer;
+
+    use super::*;
+    use crate::bench::line::{Body, Signer, Target};
+
+    /// How often each call came.
+    #[derive(Default)]
+    struct Calls {
+        register: AtomicU64,
+        pay: AtomicU64,
+        look_up: AtomicU64,
+    }
+
+    fn no_room() -> Response {
+        let problem = json!({ "code": "not_accepted" }).to_string();
+        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], problem).into_response()
+    }
+
+    fn yes(body: &Value) -> Response {
+        body.to_string().into_response()
+    }
+
+    /// Works off one item of a mix, which is to be looked up, at a server that refuses its first payment or first look.
+    async fn mixed(refused: &'static str, rate: Option<u32>) -> (Sample, [u64; 3]) {
+        let calls = Arc::new(Calls::default());
+        let [first, second, third] = [(); 3].map(|()| Arc::clone(&calls));
+        let is_first = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed) == 0;
+        let register = post(async move || {
+            first.register.fetch_add(1, Ordering::Relaxed);
+            yes(&json!({}))
+        });
+        let pay = post(async move || {
+            let is_refused = is_first(&second.pay) && refused == "pay";
+            let paid = json!({ "payment_id": "pay_1", "status": "approved" });
+            if is_refused { no_room() } else { yes(&paid) }
+        });
+        let look_up = get(async move || {
+            let is_refused = is_first(&third.look_up) && refused == "look_up";
+            if is_refused { no_room() } else { yes(&json!({})) }
+        });
+        let routes = Router::new()
+            .route("/v1/codes", register)
+            .route("/v1/payments", pay)
+            .route("/v1/payments/{id}", look_up);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let peer = Peer { url, key: chance::key().public().clone() };
+        let target = || Target::new(&peer, Signer::Nobody, false).unwrap();
+        let targets = Targets { hub: target(), tills: vec![Arc::new(target())] };
+        let mut crew = Crew::new(2, 1, &Arc::new(targets));
+        let body = || Body::of(&json!({}));
+        let item = Item {
+            phone: 0,
+            till: 0,
+            registration: body(),
+            payment: body(),
+            reversal: body(),
+            refund: body(),
+            payment_id: None,
+        };
+        let (_, sample) = crew.work(&Arc::new(vec![item]), Work::Mixed, rate).await.unwrap();
+        let counts = [&calls.register, &calls.pay, &calls.look_up];
+        (sample, counts.map(|it| it.load(Ordering::Relaxed)))
+    }
+
+    /// Of each part that was counted, how often.
+    fn parts(sample: &Sample) -> Vec<(&'static str, u64)> {
+        sample.latencies.iter().map(|(part, it)| (part.name(), it.len())).collect()
+    }
+
+    #[tokio::test]
+    async fn in_a_closed_loop_only_what_was_refused_is_repeated() {
+        let (sample, calls) = mixed("pay", None).await;
+        assert_eq!((calls, sample.done, sample.refused), ([1, 2, 1], 1, 1));
+        let all = [("whole", 1), ("register", 1), ("pay", 1), ("look_up", 1)];
+        assert_eq!(parts(&sample), all);
+        let (sample, calls) = mixed("look_up", None).await;
+        assert_eq!((calls, sample.done, sample.refused), ([1, 1, 2], 1, 1));
+        assert_eq!(parts(&sample), all);
+    }
+
+    #[tokio::test]
+    async fn in_an_open_loop_it_is_given_up_and_what_was_paid_counts() {
+        let (sample, calls) = mixed("pay", Some(100)).await;
+        assert_eq!((calls, sample.done, sample.refused), ([1, 1, 0], 0, 1));
+        assert_eq!(parts(&sample), [("register", 1)]);
+        let (sample, calls) = mixed("look_up", Some(100)).await;
+        assert_eq!((calls, sample.done, sample.refused), ([1, 1, 1], 1, 1));
+        assert_eq!(parts(&sample), [("whole", 1), ("register", 1), ("pay", 1)]);
+        assert!(sample.faults.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_terminal_makes_one_payment_at_a_time() {
+        let phones = Arc::new(vec![Mutex::new(())]);
+        let (items, next) = (Arc::new(Vec::new()), AtomicUsize::new(0));
+        let round = Round { items, work: Work::RegisterAndPay, first: 0, next, pace: None, phones };
+        let mut sample = Sample::default();
+        let first = round.alone(0, &mut sample).await;
+        let second = tokio::time::timeout(Duration::from_millis(20), round.alone(0, &mut sample));
+        assert!(first.is_some() && second.await.is_err());
+        drop(first);
+        assert!(round.alone(0, &mut sample).await.is_some());
+        assert_eq!(sample.waited, 1);
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::{BenchArgs, Scenario};
-use super::load::{LOOKED_UP, REFUNDED, REVERSED};
 use super::meter::{Reading, hardware, memory_mib};
 use super::sample::{Latencies, Sample};
+use super::steps::{LOOKED_UP, REFUNDED, REVERSED};
 use crate::out::Out;
 
 /// What every answer rests on.

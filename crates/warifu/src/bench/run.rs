@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::{BenchArgs, Scenario};
-use super::load::{Crew, Work};
+use super::load::Crew;
 use super::meter::Reading;
 use super::network::Site;
 use super::phones::{Item, Phones};
 use super::report::ms;
 use super::sample::Sample;
+use super::steps::Work;
 use crate::fail::Failure;
 use crate::out::Out;
 
@@ -95,6 +96,12 @@ impl Run<'_> {
         if self.measured / rounds.max(1) < ROUND_SHORT && self.args.scenario == Scenario::PayOnly {
             let note = "rounds were short, so their ends weigh in: give more --accounts";
             self.notes.push(note.to_owned());
+        }
+        if self.sample.waited > 0 {
+            self.notes.push(format!(
+                "{} payments waited for the one before of their terminal: give more --accounts",
+                self.sample.waited
+            ));
         }
         Ok(())
     }

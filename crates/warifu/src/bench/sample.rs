@@ -50,6 +50,8 @@ pub(super) struct Sample {
     pub(super) faults: BTreeMap<Fault, u64>,
     /// Answers of a server that has too much to do: repeated in a closed loop, given up in an open one.
     pub(super) refused: u64,
+    /// Items that waited until an earlier one of their terminal was done.
+    pub(super) waited: u64,
     /// Which items were done, and the payments that came of them.
     pub(super) which: Vec<(usize, Option<String>)>,
 }
@@ -65,6 +67,7 @@ impl Sample {
             into.add(from).expect("all have the same bounds");
         }
         self.done += other.done;
+        self.waited += other.waited;
         self.add_faults(&other);
         self.which.extend(other.which);
     }
