@@ -82,6 +82,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         phones,
         crew,
         sample: Sample::default(),
+        refused_before: 0,
         reading: Reading::default(),
         measured: Duration::ZERO,
         notes: Vec::new(),
@@ -94,10 +95,25 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         run.rounds().await?;
         Some(run.reading)
     };
-    let Run { sample, measured, notes, .. } = run;
+    let Run { sample, refused_before, measured, notes, .. } = run;
     let files = site.dir.as_deref().map(meter::file_system);
     let (store, is_here) = (&*site.store, site.pid.is_some());
-    let report = Report { args, accounts, store, files, is_here, measured, sample, reading, notes };
+    let report = Report {
+        args,
+        accounts,
+        store,
+        files,
+        is_here,
+        measured,
+        sample,
+        refused_before,
+        reading,
+        notes,
+    };
     report.print(out);
-    if report.errors() > 0 { Err(Failure::told(Exit::Refused)) } else { Ok(()) }
+    if report.errors() > 0 || report.sample.done == 0 {
+        Err(Failure::told(Exit::Refused))
+    } else {
+        Ok(())
+    }
 }

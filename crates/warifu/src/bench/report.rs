@@ -26,6 +26,8 @@ pub(super) struct Report<'a> {
     /// Of load, without what was prepared between the rounds.
     pub(super) measured: Duration,
     pub(super) sample: Sample,
+    /// Refusals before the clock started.
+    pub(super) refused_before: u64,
     /// Over the measured time; missing where it would say nothing.
     pub(super) reading: Option<Reading>,
     /// What the reader of the figures should know.
@@ -122,14 +124,16 @@ impl Report<'_> {
         let (cores, model) = hardware();
         out.say(format_args!("load       {}", self.load()));
         if self.sample.refused > 0 {
+            let then = if self.args.rate.is_some() { "given up" } else { "repeated" };
             out.say(format_args!(
-                "refused    {} times with Retry-After: {}",
-                self.sample.refused,
-                if self.args.rate.is_some() {
-                    "given up"
-                } else {
-                    "the same again when the server said"
-                }
+                "refused    {} times for want of room, and {then}",
+                self.sample.refused
+            ));
+        }
+        if self.refused_before > 0 {
+            out.say(format_args!(
+                "refused    {} times before the clock started",
+                self.refused_before
             ));
         }
         out.say(format_args!(
@@ -222,6 +226,7 @@ impl Report<'_> {
             "server_cpu_us_each": self.each(|it| it.server_cpu_us),
             "generator_cpu_us_each": self.each(|it| it.own_cpu_us),
             "refused": self.sample.refused,
+            "refused_before": self.refused_before,
             "notice_lag_entries": self.reading.as_ref().map(|it| it.notice_lag),
             "view_lag_entries": self.reading.as_ref().map(|it| it.view_lag),
             "merchants": self.args.merchants,

@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     pub(super) phones: Phones,
     pub(super) crew: Crew,
     pub(super) sample: Sample,
+    /// Refusals while history was made, codes were made ready and the first round warmed up.
+    pub(super) refused_before: u64,
     pub(super) reading: Reading,
     pub(super) measured: Duration,
     pub(super) notes: Vec<String>,
@@ -67,6 +69,7 @@ impl Run<'_> {
             let per_second = u128::from(round.done) * 1_000_000 / us;
             if round.done == 0 {
                 self.sample.add_faults(&round);
+                self.sample.refused += round.refused;
                 self.notes.push("stopped early: nothing succeeds".to_owned());
                 break;
             }
@@ -87,7 +90,7 @@ impl Run<'_> {
                 self.sample.add(round);
             } else {
                 is_warm = true;
-                self.sample.add_faults(&round);
+                self.before_the_clock(&round);
             }
             let rate = self.args.rate.map_or(per_second, u128::from);
             let next = ROUND.min(wanted.saturating_sub(self.measured));
@@ -104,6 +107,12 @@ impl Run<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Errors count whenever they happen; a refusal belongs to the load under which it came.
+    fn before_the_clock(&mut self, done: &Sample) {
+        self.sample.add_faults(done);
+        self.refused_before += done.refused;
     }
 
     /// What the next round needs; nothing when it has to be asked for again.
@@ -138,7 +147,7 @@ impl Run<'_> {
     async fn ready(&mut self, items: Vec<Item>, work: Work) -> Result<Vec<Item>, Failure> {
         let items = Arc::new(items);
         let (_, done) = self.crew.work(&items, work, None).await?;
-        self.sample.add_faults(&done);
+        self.before_the_clock(&done);
         let mut which = done.which.into_iter().peekable();
         let items = Arc::into_inner(items).unwrap_or_default().into_iter().enumerate();
         let ready = items.filter_map(|(number, item)| {

@@ -68,12 +68,12 @@ impl Sample {
         }
         self.done += other.done;
         self.waited += other.waited;
+        self.refused += other.refused;
         self.add_faults(&other);
         self.which.extend(other.which);
     }
 
     pub(super) fn add_faults(&mut self, other: &Self) {
-        self.refused += other.refused;
         for (fault, count) in &other.faults {
             *self.faults.entry(fault.clone()).or_default() += count;
         }
