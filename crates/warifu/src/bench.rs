@@ -1,6 +1,6 @@
 //! `warifu bench`: load on a network in another process, with real signatures over real HTTP.
 //!
-//! A run is a chain of rounds of about a second. What a round needs (codes, ids, signatures of terminals; for `pay-only`
+//! A run is a chain of rounds: of about a second in a closed loop, as long as possible in an open one. What a round needs (codes, ids, signatures of terminals; for `pay-only`
 //! the registrations too) is made before its clock starts; rates, latencies and CPU time are of the rounds alone. The
 //! first round warms up and is not counted, but for its errors.
 
@@ -85,6 +85,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         refused_before: 0,
         reading: Reading::default(),
         measured: Duration::ZERO,
+        rounds: 0,
         notes: Vec::new(),
     };
     run.history().await?;
@@ -95,7 +96,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         run.rounds().await?;
         Some(run.reading)
     };
-    let Run { sample, refused_before, measured, notes, .. } = run;
+    let Run { sample, refused_before, measured, rounds, notes, .. } = run;
     let files = site.dir.as_deref().map(meter::file_system);
     let (store, is_here) = (&*site.store, site.pid.is_some());
     let report = Report {
@@ -105,6 +106,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         files,
         is_here,
         measured,
+        rounds,
         sample,
         refused_before,
         reading,

@@ -8,16 +8,20 @@
 //! that is late, or repeated after a refusal, would find its code ended by the terminal's next one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use super::phones::Item;
 use super::sample::{Part, Sample};
 use super::steps::{Caller, OnRefusal, Step, Targets, Work};
 use crate::fail::Failure;
+
+/// How often a long round says how it goes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The moments at which an open loop sends.
 struct Pace {
@@ -33,8 +37,29 @@ struct Round {
     /// Its first item's number among all of the run.
     first: u64,
     next: AtomicUsize,
+    done: AtomicU64,
     pace: Option<Pace>,
     phones: Arc<Vec<Mutex<()>>>,
+}
+
+/// How a long round goes.
+pub(super) struct Progress {
+    pub(super) elapsed: Duration,
+    /// In the last second.
+    done: u64,
+    /// How many items of an open loop are due and not begun.
+    pub(super) late: Option<u64>,
+}
+
+impl Progress {
+    /// In words, after so much was measured before.
+    pub(super) fn since(&self, measured: Duration) -> String {
+        let (s, done) = ((measured + self.elapsed).as_secs(), self.done);
+        match self.late {
+            Some(late) => format!("{s:>4} s  {done} a second, {late} behind the schedule"),
+            None => format!("{s:>4} s  {done} a second"),
+        }
+    }
 }
 
 impl Round {
@@ -60,6 +85,17 @@ impl Round {
         }
         sample.waited += 1;
         Some(phone.lock().await)
+    }
+
+    fn progress(&self, elapsed: Duration, done_before: u64) -> Progress {
+        let begun = self.next.load(Ordering::Relaxed).min(self.items.len());
+        let late = self.pace.as_ref().map(|pace| {
+            let due = elapsed.as_nanos() / pace.every.as_nanos().max(1);
+            let due = usize::try_from(due).unwrap_or(usize::MAX).min(self.items.len());
+            due.saturating_sub(begun) as u64
+        });
+        let done = self.done.load(Ordering::Relaxed) - done_before;
+        Progress { elapsed, done, late }
     }
 
     fn on_refusal(&self) -> OnRefusal {
@@ -109,6 +145,7 @@ impl Worker {
             sample.record(Part::Whole, start);
             sample.done += 1;
             sample.which.push((number, payment));
+            round.done.fetch_add(1, Ordering::Relaxed);
         }
         (self, sample)
     }
@@ -155,6 +192,7 @@ impl Crew {
         items: &Arc<Vec<Item>>,
         work: Work,
         rate: Option<u32>,
+        mut tell: impl FnMut(Progress),
     ) -> Result<(Duration, Sample), Failure> {
         let began = Instant::now();
         let every = |rate: u32| Duration::from_secs(1) / rate.max(1);
@@ -169,6 +207,7 @@ impl Crew {
             work,
             first: self.mixed,
             next: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
             pace,
             phones: Arc::clone(&self.phones),
         });
@@ -184,7 +223,19 @@ impl Crew {
             std::thread::spawn(move || round.pace())
         };
         let mut all = Sample::default();
-        while let Some(toiled) = toiling.join_next().await {
+        let (mut ticks, mut before) = (interval(TICK), 0);
+        ticks.tick().await;
+        loop {
+            let toiled = tokio::select! {
+                toiled = toiling.join_next() => toiled,
+                _ = ticks.tick() => {
+                    let progress = round.progress(began.elapsed(), before);
+                    before += progress.done;
+                    tell(progress);
+                    continue;
+                }
+            };
+            let Some(toiled) = toiled else { break };
             let (worker, sample) =
                 toiled.map_err(|error| Failure::refused("a worker fell").because(&error))?;
             self.workers.push(worker);
@@ -216,8 +267,6 @@ impl Crew {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use axum::Router;
     use axum::http::StatusCode;
     use axum::response::{IntoResponse as _, Response};
@@ -285,7 +334,8 @@ mod tests {
             refund: body(),
             payment_id: None,
         };
-        let (_, sample) = crew.work(&Arc::new(vec![item]), Work::Mixed, rate).await.unwrap();
+        let (_, sample) =
+            crew.work(&Arc::new(vec![item]), Work::Mixed, rate, |_| ()).await.unwrap();
         let counts = [&calls.register, &calls.pay, &calls.look_up];
         (sample, counts.map(|it| it.load(Ordering::Relaxed)))
     }
@@ -321,7 +371,15 @@ mod tests {
     async fn a_terminal_makes_one_payment_at_a_time() {
         let phones = Arc::new(vec![Mutex::new(())]);
         let (items, next) = (Arc::new(Vec::new()), AtomicUsize::new(0));
-        let round = Round { items, work: Work::RegisterAndPay, first: 0, next, pace: None, phones };
+        let round = Round {
+            items,
+            work: Work::RegisterAndPay,
+            first: 0,
+            next,
+            done: AtomicU64::new(0),
+            pace: None,
+            phones,
+        };
         let mut sample = Sample::default();
         let first = round.alone(0, &mut sample).await;
         let second = tokio::time::timeout(Duration::from_millis(20), round.alone(0, &mut sample));

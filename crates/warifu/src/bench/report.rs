@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{BenchArgs, Scenario};
 use super::meter::{Reading, hardware, memory_mib};
+use super::run::{ITEMS_MAX, STRETCH};
 use super::sample::{Latencies, Sample};
 use super::steps::{LOOKED_UP, REFUNDED, REVERSED};
 use crate::out::Out;
@@ -25,6 +26,8 @@ pub(super) struct Report<'a> {
     pub(super) is_here: bool,
     /// Of load, without what was prepared between the rounds.
     pub(super) measured: Duration,
+    /// In how many rounds that was; each begins the schedule of an open loop anew.
+    pub(super) rounds: u32,
     pub(super) sample: Sample,
     /// Refusals before the clock started.
     pub(super) refused_before: u64,
@@ -187,10 +190,29 @@ impl Report<'_> {
         match (self.args.scenario, self.args.rate) {
             (Scenario::Lone, _) => "one payment at a time on the idle system".to_owned(),
             (_, Some(rate)) => format!(
-                "open loop, {rate} a second on {connections} connections, in rounds of about a second; latency from the intended start"
+                "open loop, {rate} a second on {connections} connections in {}; latency from the intended start",
+                self.schedule(rate)
             ),
             (_, None) => format!("closed loop on {connections} connections, HTTP/1.1 keep-alive"),
         }
+    }
+
+    fn schedule(&self, rate: u32) -> String {
+        if self.rounds <= 1 {
+            return "one schedule".to_owned();
+        }
+        let items = u64::from(rate) * u64::from(self.args.seconds);
+        let is_limited = matches!(self.args.scenario, Scenario::PayOnly | Scenario::Refund)
+            && (self.accounts as u64) < items.min(ITEMS_MAX);
+        let why = if is_limited {
+            format!("for one give --accounts {}", items.min(ITEMS_MAX))
+        } else {
+            format!(
+                "one holds at most {ITEMS_MAX} items, {} s, or what terminals may register",
+                STRETCH.as_secs()
+            )
+        };
+        format!("{} rounds, each of which begins a new schedule ({why})", self.rounds)
     }
 
     fn object(&self) -> Value {
@@ -213,6 +235,7 @@ impl Report<'_> {
             "connections": self.args.connections,
             "accounts": self.accounts,
             "done": self.sample.done,
+            "rounds": self.rounds,
             "measured_ms": u64::try_from(self.measured.as_millis()).unwrap_or(u64::MAX),
             "per_second": self.per_second(),
             "latency_us": latency,

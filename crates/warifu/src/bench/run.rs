@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use warifu_proto::limits::ISSUED_SKEW_MAX_MS;
+
 use super::args::{BenchArgs, Scenario};
-use super::load::Crew;
+use super::load::{Crew, Progress};
 use super::meter::Reading;
 use super::network::Site;
 use super::phones::{Item, Phones};
@@ -14,8 +16,13 @@ use super::steps::Work;
 use crate::fail::Failure;
 use crate::out::Out;
 
-/// Length of a round.
+/// Length of a round in a closed loop.
 const ROUND: Duration = Duration::from_secs(1);
+/// Longest round of an open loop: its codes are signed before it begins, and an issuer believes their time for two minutes.
+pub(super) const STRETCH: Duration = Duration::from_secs(90);
+const _: () = assert!(STRETCH.as_millis() < ISSUED_SKEW_MAX_MS as u128);
+/// Most items of one: they take some 150 MiB.
+pub(super) const ITEMS_MAX: u64 = 100_000;
 /// Below this, ends of rounds are a part of the figures worth mentioning.
 const ROUND_SHORT: Duration = Duration::from_millis(300);
 /// Payments of `lone`.
@@ -41,62 +48,117 @@ pub(super) struct Run<'a> {
     pub(super) refused_before: u64,
     pub(super) reading: Reading,
     pub(super) measured: Duration,
+    pub(super) rounds: u32,
     pub(super) notes: Vec<String>,
+}
+
+/// How large the next round is.
+struct Plan {
+    rate: Option<u32>,
+    wanted: Duration,
+    /// What an open loop has not sent yet.
+    left: u64,
+    size: usize,
+}
+
+impl Plan {
+    /// The round that warms up comes first.
+    fn new(args: &BenchArgs) -> Self {
+        let wanted = Duration::from_secs(args.seconds.into());
+        let of_rate = |rate: u32| usize::try_from(rate).unwrap_or(usize::MAX);
+        let size = WARM_UP * usize::from(args.connections);
+        Self {
+            rate: args.rate,
+            wanted,
+            left: args.rate.map_or(u64::MAX, |rate| u64::from(rate) * u64::from(args.seconds)),
+            size: args.rate.map_or(size, |rate| size.min(of_rate(rate))),
+        }
+    }
+
+    fn is_over(&self, measured: Duration) -> bool {
+        measured >= self.wanted || self.left == 0
+    }
+
+    fn sent(&mut self, items: usize) {
+        self.left = self.left.saturating_sub(items as u64);
+    }
+
+    /// A second's worth in a closed loop. In an open one all that is left, so that no backlog is forgiven by a new round.
+    /// Says how much a second was done.
+    fn next(&mut self, measured: Duration, took: Duration, done: u64) -> u64 {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let per_second = done.saturating_mul(1_000_000) / us;
+        let size = match self.rate {
+            Some(rate) => self.left.min(ITEMS_MAX).min(u64::from(rate) * STRETCH.as_secs()),
+            None => {
+                let next = ROUND.min(self.wanted.saturating_sub(measured)).as_millis();
+                (per_second.saturating_mul(u64::try_from(next).unwrap_or(1000)) / 1000).max(64)
+            }
+        };
+        self.size = usize::try_from(size).unwrap_or(usize::MAX);
+        per_second
+    }
 }
 
 impl Run<'_> {
     /// Round after round, until enough was measured.
     pub(super) async fn rounds(&mut self) -> Result<(), Failure> {
-        let wanted = Duration::from_secs(self.args.seconds.into());
-        let patience = Instant::now() + wanted * 10 + Duration::from_secs(30);
-        let mut size = WARM_UP * usize::from(self.args.connections);
-        let (mut is_warm, mut rounds, mut told) = (false, 0_u32, Instant::now());
-        while self.measured < wanted {
+        let mut plan = Plan::new(self.args);
+        let patience = Instant::now() + plan.wanted * 10 + Duration::from_secs(30);
+        let (mut is_warm, mut told) = (false, Instant::now());
+        while !plan.is_over(self.measured) {
             if Instant::now() > patience {
                 self.notes
                     .push("stopped early: preparing took too long, give more accounts".to_owned());
                 break;
             }
-            let Some(items) = self.prepare(size).await? else { continue };
+            let Some(items) = self.prepare(plan.size).await? else { continue };
             let before = Reading::before(self.site).await;
-            let work = self.args.scenario.work();
-            let (took, mut round) = self.crew.work(&items, work, self.args.rate).await?;
+            let (out, at, work) = (self.out, self.measured, self.args.scenario.work());
+            let tell = |it: Progress| {
+                // A round of a second speaks for itself at its end.
+                if it.late.is_some() || it.elapsed > 2 * ROUND {
+                    out.progress(it.since(at));
+                }
+            };
+            let (took, mut round) = self.crew.work(&items, work, self.args.rate, tell).await?;
             let after = Reading::after(self.site).await;
             if self.args.scenario == Scenario::Register {
                 self.phones.used(items.iter().map(|it| it.phone));
             }
-            let us = took.as_micros().max(1);
-            let per_second = u128::from(round.done) * 1_000_000 / us;
-            if round.done == 0 {
-                self.sample.add_faults(&round);
-                self.sample.refused += round.refused;
-                self.notes.push("stopped early: nothing succeeds".to_owned());
-                break;
-            }
             if is_warm {
                 self.measured += took;
+                self.rounds += 1;
                 self.reading.add(&before, &after);
-                rounds += 1;
-                if told.elapsed() >= ROUND {
-                    told = Instant::now();
-                    self.out.progress(format_args!(
-                        "{:>4} s  {per_second} a second, p99 {}",
-                        self.measured.as_secs(),
-                        ms(round.quantile(0.99))
-                    ));
-                }
+                plan.sent(items.len());
+            } else {
+                self.before_the_clock(&round);
+            }
+            let (done, p99) = (round.done, round.quantile(0.99));
+            let per_second = plan.next(self.measured, took, done);
+            if is_warm {
                 // Which they were matters to the round alone.
                 round.which.clear();
                 self.sample.add(round);
-            } else {
-                is_warm = true;
-                self.before_the_clock(&round);
             }
-            let rate = self.args.rate.map_or(per_second, u128::from);
-            let next = ROUND.min(wanted.saturating_sub(self.measured));
-            size = usize::try_from(rate * next.as_micros() / 1_000_000).unwrap_or(1).max(64);
+            if done == 0 {
+                self.notes.push("stopped early: nothing succeeds".to_owned());
+                break;
+            }
+            if is_warm && told.elapsed() >= ROUND {
+                told = Instant::now();
+                let (s, p99) = (self.measured.as_secs(), ms(p99));
+                self.out.progress(format_args!("{s:>4} s  {per_second} a second, p99 {p99}"));
+            }
+            is_warm = true;
         }
-        if self.measured / rounds.max(1) < ROUND_SHORT && self.args.scenario == Scenario::PayOnly {
+        self.remarks();
+        Ok(())
+    }
+
+    fn remarks(&mut self) {
+        let is_short = self.measured / self.rounds.max(1) < ROUND_SHORT;
+        if is_short && self.args.scenario == Scenario::PayOnly {
             let note = "rounds were short, so their ends weigh in: give more --accounts";
             self.notes.push(note.to_owned());
         }
@@ -106,7 +168,6 @@ impl Run<'_> {
                 self.sample.waited
             ));
         }
-        Ok(())
     }
 
     /// Errors count whenever they happen; a refusal belongs to the load under which it came.
@@ -146,7 +207,7 @@ impl Run<'_> {
     /// Those of the items with which that could be done, unmeasured.
     async fn ready(&mut self, items: Vec<Item>, work: Work) -> Result<Vec<Item>, Failure> {
         let items = Arc::new(items);
-        let (_, done) = self.crew.work(&items, work, None).await?;
+        let (_, done) = self.crew.work(&items, work, None, |_| ()).await?;
         self.before_the_clock(&done);
         let mut which = done.which.into_iter().peekable();
         let items = Arc::into_inner(items).unwrap_or_default().into_iter().enumerate();
@@ -187,5 +248,54 @@ impl Run<'_> {
             "the time holds the registrations and {} of rest before each payment; the latencies do not",
             ms(u64::try_from(REST.as_micros()).unwrap_or_default())
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    /// The sizes of all rounds, if each takes as long as it should; the first warms up.
+    fn sizes(typed: &str, per_second: u64, most: usize) -> Vec<usize> {
+        let args = Typed::parse_from(typed.split(' ')).args;
+        let (mut plan, mut measured, mut sizes) = (Plan::new(&args), Duration::ZERO, Vec::new());
+        while !plan.is_over(measured) {
+            let size = plan.size.min(most);
+            let took = Duration::from_micros(size as u64 * 1_000_000 / per_second);
+            if !sizes.is_empty() {
+                measured += took;
+                plan.sent(size);
+            }
+            sizes.push(size);
+            plan.next(measured, took, size as u64);
+        }
+        sizes
+    }
+
+    #[test]
+    fn an_open_loop_is_one_schedule_if_the_accounts_allow_it() {
+        assert_eq!(sizes("bench pay --rate 500 --seconds 20", 500, 10_000), [500, 10_000]);
+        assert_eq!(sizes("bench pay --rate 500 --seconds 2", 500, 400), [400, 400, 400, 200]);
+        assert_eq!(
+            sizes("bench pay --rate 9000 --seconds 12", 9000, 200_000)[1..],
+            [100_000, 8000]
+        );
+        // What is signed ahead is believed for two minutes.
+        assert_eq!(sizes("bench pay --rate 10 --seconds 100", 10, 2000), [10, 900, 100]);
+        // An overload ends when enough was measured.
+        assert_eq!(sizes("bench pay --rate 1000 --seconds 4", 100, 200), [200, 200, 200]);
+    }
+
+    #[test]
+    fn a_closed_loop_goes_by_the_second() {
+        let sizes = sizes("bench pay --seconds 3 --connections 8", 1000, 5000);
+        assert_eq!(sizes, [160, 1000, 1000, 1000]);
     }
 }
