@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::args::{Alone, Scenario};
+use self::limits::Limits;
 use self::line::{Signer, Target};
 use self::load::Crew;
 use self::meter::Reading;
@@ -54,14 +55,8 @@ pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
 }
 
 async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
-    if matches!(args.scenario, Scenario::Pay | Scenario::Mixed)
-        && args.accounts < 2 * u32::from(args.connections)
-    {
-        return Err(Failure::usage(
-            "a terminal makes one payment at a time: this needs two accounts for each connection",
-        )
-        .next("give more --accounts or fewer --connections"));
-    }
+    args.check()?;
+    let limits = limits(args.limits_seconds, out).await?;
     let site = match &args.existing {
         Some(it) => Site::existing(it).await?,
         None => Site::open(args.network.as_deref(), out).await?,
@@ -97,8 +92,12 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         Some(run.reading)
     };
     let Run { sample, refused_before, measured, rounds, notes, .. } = run;
-    let files = site.dir.as_deref().map(meter::file_system);
-    let (store, is_here) = (&*site.store, site.pid.is_some());
+    let (store, is_here) = (&*site.store, site.is_here());
+    let files = match &site.dir {
+        Some(dir) => meter::file_system(dir),
+        None if is_here => "an unknown disk".to_owned(),
+        None => "a disk of another machine".to_owned(),
+    };
     let report = Report {
         args,
         accounts,
@@ -110,6 +109,7 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         sample,
         refused_before,
         reading,
+        limits,
         notes,
     };
     report.print(out);
@@ -117,5 +117,19 @@ async fn bench(args: &BenchArgs, out: &Out) -> Result<(), Failure> {
         Err(Failure::told(Exit::Refused))
     } else {
         Ok(())
+    }
+}
+
+/// Before anything else runs on these cores.
+async fn limits(seconds: u32, out: &Out) -> Result<Option<Limits>, Failure> {
+    if seconds == 0 {
+        return Ok(None);
+    }
+    let out = out.clone();
+    let measured = tokio::task::spawn_blocking(move || Limits::of_calls(seconds, &out)).await;
+    let cannot = || Failure::refused("the machine's limits can't be measured");
+    match measured {
+        Ok(limits) => limits.map(Some).map_err(|error| cannot().because(&*error)),
+        Err(error) => Err(cannot().because(&error)),
     }
 }

@@ -17,7 +17,8 @@ fn bench(args: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-const LITTLE: [&str; 6] = ["--seconds", "1", "--connections", "8", "--accounts", "60"];
+const LITTLE: [&str; 8] =
+    ["--seconds", "1", "--connections", "8", "--accounts", "60", "--limits-seconds", "0"];
 
 #[test]
 fn refunds_of_many_merchants_with_a_history() {

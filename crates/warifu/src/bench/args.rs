@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::engine::EngineArgs;
 use super::steps::Work;
+use crate::fail::Failure;
 
 /// Measure a network: payments a second, latencies, CPU time.
 ///
@@ -15,10 +16,14 @@ use super::steps::Work;
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Example:
   warifu bench pay --seconds 10
-  warifu bench pay-only --accounts 5000 --rate 2000
+  warifu bench pay-only --accounts 20000 --rate 2000   (one schedule: accounts for 10 s of it)
+  warifu bench refund --accounts 5000 --ecdsa
+  warifu bench mixed --merchants 100 --hot-share 20 --history 10000
   warifu bench lone --json
   warifu bench engine --seconds 60 --accounts 100000
-  warifu bench register --network my-network   (of a running `warifu demo --dir my-network`)")]
+  warifu bench register --network my-network   (of a running `warifu demo --dir my-network`)
+  warifu bench pay --hub http://10.0.0.1:7001 --issuer http://10.0.0.2:7002 \\
+      --operator-key issuer/operator.key --reader till1")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub(super) alone: Option<Alone>,
@@ -52,11 +57,47 @@ pub(crate) struct BenchArgs {
     /// Do not check the signatures of answers, to see what that costs
     #[arg(long)]
     pub(super) no_check_answers: bool,
+    /// How long to measure each of the machine's limits before; 0 leaves them out
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(0..=60))]
+    pub(super) limits_seconds: u32,
     /// Folder of a running `warifu demo --dir DIR` to load instead
     #[arg(long, value_name = "DIR")]
     pub(super) network: Option<PathBuf>,
     #[command(flatten)]
     pub(super) existing: Option<Existing>,
+}
+
+impl BenchArgs {
+    /// What can be said before anything is done.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if let Some(existing) = &self.existing {
+            is_plain(&existing.hub)?;
+            is_plain(&existing.issuer)?;
+        }
+        if self.scenario == Scenario::Lone && self.rate.is_some() {
+            return Err(Failure::usage("lone pays one at a time, at no rate")
+                .next("leave out --rate, or take another scenario"));
+        }
+        if matches!(self.scenario, Scenario::Pay | Scenario::Mixed)
+            && self.accounts < 2 * u32::from(self.connections)
+        {
+            return Err(Failure::usage(
+                "a terminal makes one payment at a time: this needs two accounts for each connection",
+            )
+            .next("give more --accounts or fewer --connections"));
+        }
+        Ok(())
+    }
+}
+
+/// The bench speaks no TLS: a generator that encrypts would measure itself.
+pub(super) fn is_plain(url: &str) -> Result<(), Failure> {
+    if url.starts_with("http://") {
+        return Ok(());
+    }
+    Err(Failure::usage(format_args!("the bench calls plain http:// only, not {url}")).next(
+        "give the network of a `warifu demo`, or one whose cards name http:// addresses, by --network or --hub",
+    ))
 }
 
 /// A network that is up, by its addresses.

@@ -28,7 +28,7 @@ use self::load::Load;
 use self::payers::Payers;
 use self::report::{Report, Restart};
 use super::batches::Batches;
-use super::limits::Limits;
+use super::limits::{Appends, Limits};
 use super::meter::{cpu_us, file_system};
 use crate::fail::Failure;
 use crate::out::Out;
@@ -152,7 +152,11 @@ fn bench(args: &EngineArgs, out: &Out) -> anyhow::Result<()> {
         0 => None,
         seconds => {
             let batch_bytes = batches.mean_hundredths().unwrap_or(100) * run.entry_bytes / 100;
-            Some(Limits::measure(folder.path(), batch_bytes, seconds, out)?)
+            let mut limits = Limits::of_calls(seconds, out)?;
+            if args.store == StoreKind::Sqlite {
+                limits.appends = Some(Appends::measure(folder.path(), batch_bytes, seconds, out)?);
+            }
+            Some(limits)
         }
     };
     let files = file_system(folder.path());

@@ -32,11 +32,8 @@ const CONNECTIONS: usize = 64;
 /// All a second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// 4 KiB written over in place and synced, one after the other.
-    pub(super) appends_4k: u64,
-    /// The same of so many bytes as a commit had on average.
-    pub(super) appends_batch: u64,
-    pub(super) batch_bytes: u64,
+    /// Where a journal is on a disk.
+    pub(super) appends: Option<Appends>,
     /// Bodies of a payment's size sent and answered, nothing signed, nothing parsed; 64 connections.
     pub(super) echoes: u64,
     /// P-256 checks of a registration on one core, and on all together.
@@ -44,7 +41,17 @@ pub(super) struct Limits {
     pub(super) checks_all: u64,
 }
 
-impl Limits {
+/// Durable appends a second, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Appends {
+    /// 4 KiB written over in place and synced.
+    pub(super) of_4k: u64,
+    /// The same of so many bytes as a commit had on average.
+    pub(super) of_batch: u64,
+    batch_bytes: u64,
+}
+
+impl Appends {
     /// Measures each for so many seconds.
     pub(super) fn measure(
         folder: &Path,
@@ -55,42 +62,52 @@ impl Limits {
         let span = Duration::from_secs(seconds.into());
         out.progress("measuring the machine's limits: durable appends");
         let batch_bytes = batch_bytes.clamp(512, 8 << 20);
-        let appends_4k = appends(folder, 4096, span)?;
-        let appends_batch = appends(folder, batch_bytes, span)?;
+        let (of_4k, of_batch) = (appends(folder, 4096, span)?, appends(folder, batch_bytes, span)?);
+        Ok(Self { of_4k, of_batch, batch_bytes })
+    }
+}
+
+impl Limits {
+    /// Measures what a call costs at least, each for so many seconds.
+    pub(super) fn of_calls(seconds: u32, out: &Out) -> anyhow::Result<Self> {
+        let span = Duration::from_secs(seconds.into());
         out.progress("measuring the machine's limits: HTTP echo");
         let echoes = echoes(span)?;
         out.progress("measuring the machine's limits: signature checks");
         let cores = std::thread::available_parallelism()?.get();
         let (checks_one, checks_all) = (checks(1, span)?, checks(cores, span)?);
-        Ok(Self { appends_4k, appends_batch, batch_bytes, echoes, checks_one, checks_all })
+        Ok(Self { appends: None, echoes, checks_one, checks_all })
     }
 
     pub(super) fn object(&self) -> Value {
         json!({
-            "appends_4k_per_second": self.appends_4k,
-            "appends_of_a_batch_per_second": self.appends_batch,
-            "batch_bytes": self.batch_bytes,
+            "appends_4k_per_second": self.appends.map(|it| it.of_4k),
+            "appends_of_a_batch_per_second": self.appends.map(|it| it.of_batch),
+            "batch_bytes": self.appends.map(|it| it.batch_bytes),
             "echoes_per_second": self.echoes,
             "p256_checks_one_core_per_second": self.checks_one,
             "p256_checks_all_cores_per_second": self.checks_all,
         })
     }
 
-    pub(super) fn lines(&self) -> [String; 3] {
-        [
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
             format!(
-                "limits     {} durable appends/s of 4 KiB, {}/s of {} bytes (a mean commit), written over in place",
-                self.appends_4k, self.appends_batch, self.batch_bytes
-            ),
-            format!(
-                "           {} HTTP echoes/s of bodies of {REQUEST_BYTES} and {ANSWER_BYTES} bytes on {CONNECTIONS} connections, server and generator on these cores",
+                "limits     {} HTTP echoes/s of bodies of {REQUEST_BYTES} and {ANSWER_BYTES} bytes on {CONNECTIONS} connections, server and generator on these cores",
                 self.echoes
             ),
             format!(
                 "           {} P-256 checks/s on one core, {} on all",
                 self.checks_one, self.checks_all
             ),
-        ]
+        ];
+        lines.extend(self.appends.map(|it| {
+            format!(
+                "           {} durable appends/s of 4 KiB, {}/s of {} bytes (a mean commit), written over in place",
+                it.of_4k, it.of_batch, it.batch_bytes
+            )
+        }));
+        lines
     }
 }
 

@@ -31,6 +31,7 @@ use warifu_server::client::Peer;
 use warifu_server::edge::authority_of;
 use warifu_server::{chance, clock, session};
 
+use super::args::is_plain;
 use crate::calls;
 use crate::fail::Failure;
 
@@ -83,10 +84,9 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(peer: &Peer, signer: Signer, is_checked: bool) -> Result<Self, Failure> {
-        let authority = authority_of(&peer.url).filter(|_| peer.url.starts_with("http://"));
-        let authority = authority.ok_or_else(|| {
-            Failure::usage(format_args!("the bench calls plain http:// only, not {}", peer.url))
-                .next("use the folder of a `warifu demo` on this machine")
+        is_plain(&peer.url)?;
+        let authority = authority_of(&peer.url).ok_or_else(|| {
+            Failure::usage(format_args!("{} is no address of a server", peer.url))
         })?;
         Ok(Self { authority, key: peer.key.clone(), signer, is_checked })
     }

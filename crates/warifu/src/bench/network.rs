@@ -122,6 +122,17 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Whether the issuer runs on this machine, as far as its address tells.
+    pub(super) fn is_here(&self) -> bool {
+        self.pid.is_some() || is_of_this_machine(&self.issuer.url)
+    }
+}
+
+fn is_of_this_machine(url: &str) -> bool {
+    ["//127.0.0.1:", "//localhost:", "//[::1]:"].iter().any(|it| url.contains(it))
+}
+
 fn card(path: &Path) -> Result<IssuerCard, Failure> {
     match paths::read_json(path, "card")? {
         Card::Issuer(card) => Ok(card),
@@ -161,9 +172,8 @@ impl Own {
 
 /// Which of our processes listens on the port of this URL.
 fn listener(url: &str) -> Option<u32> {
-    let is_here = ["//127.0.0.1:", "//localhost:", "//[::1]:"].iter().any(|it| url.contains(it));
     let port: u16 = url.rsplit(':').next()?.trim_end_matches('/').parse().ok()?;
-    if !is_here {
+    if !is_of_this_machine(url) {
         return None;
     }
     let ending = format!(":{port:04X}");

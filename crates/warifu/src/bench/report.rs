@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::{BenchArgs, Scenario};
+use super::limits::Limits;
 use super::meter::{Reading, hardware, memory_mib};
 use super::run::{ITEMS_MAX, STRETCH};
 use super::sample::{Latencies, Sample};
@@ -20,8 +21,8 @@ pub(super) struct Report<'a> {
     pub(super) args: &'a BenchArgs,
     pub(super) accounts: usize,
     pub(super) store: &'a str,
-    /// What its files lie on, if they are here.
-    pub(super) files: Option<String>,
+    /// What its files lie on, as far as is known.
+    pub(super) files: String,
     /// Whether the servers are processes of this machine.
     pub(super) is_here: bool,
     /// Of load, without what was prepared between the rounds.
@@ -33,6 +34,8 @@ pub(super) struct Report<'a> {
     pub(super) refused_before: u64,
     /// Over the measured time; missing where it would say nothing.
     pub(super) reading: Option<Reading>,
+    /// Of this machine, measured before.
+    pub(super) limits: Option<Limits>,
     /// What the reader of the figures should know.
     pub(super) notes: Vec<String>,
 }
@@ -123,8 +126,15 @@ impl Report<'_> {
             let what = if part == "whole" { "latency" } else { part };
             out.say(format_args!("{what:<10} {}  max {}", all.join("  "), ms(latencies.max())));
         }
+        self.print_conditions(out);
+        self.print_costs(out);
+        for note in &self.notes {
+            out.say(format_args!("note       {note}"));
+        }
+    }
+
+    fn print_conditions(&self, out: &Out) {
         let checked = if self.args.no_check_answers { "not checked" } else { "checked" };
-        let (cores, model) = hardware();
         out.say(format_args!("load       {}", self.load()));
         if self.sample.refused > 0 {
             let then = if self.args.rate.is_some() { "given up" } else { "repeated" };
@@ -154,8 +164,11 @@ impl Report<'_> {
         }
         out.say(format_args!("signed     {}; signatures of answers {checked}", self.signed_by()));
         out.say(format_args!("codes      {}", self.args.scenario.about_codes()));
-        let files = self.files.as_deref().unwrap_or("a disk of another machine");
-        out.say(format_args!("store      {DURABILITY}; files on {files}; {}", self.store));
+        out.say(format_args!("store      {DURABILITY}; files on {}; {}", self.files, self.store));
+    }
+
+    fn print_costs(&self, out: &Out) {
+        let (cores, model) = hardware();
         if let Some(hundredths) = self.mean_batch() {
             let (whole, rest) = (hundredths / 100, hundredths % 100);
             let p99 = self.p99_batch().map_or_else(|| "–".to_owned(), |it| it.to_string());
@@ -174,15 +187,19 @@ impl Report<'_> {
                 reading.notice_lag, reading.view_lag
             ));
         }
+        if let Some(limits) = &self.limits {
+            limits.lines().into_iter().for_each(|it| out.say(it));
+        }
+        if let Some((of, hundredths)) = self.ratio() {
+            let unit = self.unit();
+            out.say(format_args!("ratio      {unit} are {hundredths} % of {of}"));
+        }
         let where_ =
             if self.is_here { "generator and servers share them" } else { "the generator's" };
         out.say(format_args!(
             "hardware   {cores} cores, {model}, {} MiB of memory; {where_}",
             memory_mib()
         ));
-        for note in &self.notes {
-            out.say(format_args!("note       {note}"));
-        }
     }
 
     fn load(&self) -> String {
@@ -195,6 +212,20 @@ impl Report<'_> {
             ),
             (_, None) => format!("closed loop on {connections} connections, HTTP/1.1 keep-alive"),
         }
+    }
+
+    /// How much of the machine's limit was reached, in hundredths. Only where an item is one call, on the limit's own
+    /// machine, and nothing held the load back.
+    fn ratio(&self) -> Option<(&'static str, u64)> {
+        let limits = self.limits.as_ref().filter(|_| self.is_here && self.args.rate.is_none())?;
+        let (of, limit) = match (self.args.scenario, self.args.ecdsa) {
+            (Scenario::PayOnly | Scenario::Refund, false) => ("HTTP echoes", limits.echoes),
+            (Scenario::PayOnly | Scenario::Refund, true) | (Scenario::Register, _) => {
+                ("P-256 checks on all cores", limits.checks_all)
+            }
+            (Scenario::Pay | Scenario::Mixed | Scenario::Lone, _) => return None,
+        };
+        Some((of, self.per_second().saturating_mul(100).checked_div(limit)?))
     }
 
     fn schedule(&self, rate: u32) -> String {
@@ -248,6 +279,11 @@ impl Report<'_> {
             "batch_mean_hundredths": self.mean_batch(),
             "server_cpu_us_each": self.each(|it| it.server_cpu_us),
             "generator_cpu_us_each": self.each(|it| it.own_cpu_us),
+            "limits": self.limits.as_ref().map(Limits::object),
+            "ratio": self.ratio().map(|(of, hundredths)| json!({ "of": of, "hundredths": hundredths })),
+            "mix_percent": (self.args.scenario == Scenario::Mixed).then(|| json!({
+                "look_up": LOOKED_UP, "refund": REFUNDED - LOOKED_UP, "reverse": REVERSED - REFUNDED,
+            })),
             "refused": self.sample.refused,
             "refused_before": self.refused_before,
             "notice_lag_entries": self.reading.as_ref().map(|it| it.notice_lag),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::EngineArgs;
 use super::load::Run;
 use crate::bench::batches::Batches;
-use crate::bench::limits::Limits;
+use crate::bench::limits::{Appends, Limits};
 use crate::bench::meter::{hardware, memory_mib};
 use crate::out::Out;
 
@@ -80,12 +80,17 @@ impl Report<'_> {
                 "entries": it.entries, "from_position": it.from, "fold_ms": it.fold_ms, "ready_ms": it.ready_ms,
             })),
             "limits": self.limits.as_ref().map(Limits::object),
-            "commits_per_4k_append_hundredths": self.limits.as_ref().map(|it| self.ratio(it.appends_4k)),
-            "commits_per_same_append_hundredths": self.limits.as_ref().map(|it| self.ratio(it.appends_batch)),
+            "commits_per_4k_append_hundredths": self.appends().map(|it| self.ratio(it.of_4k)),
+            "commits_per_same_append_hundredths": self.appends().map(|it| self.ratio(it.of_batch)),
             "cores": cores,
             "cpu": model,
             "memory_mib": memory_mib(),
         })
+    }
+
+    /// Only beside a journal on a disk.
+    fn appends(&self) -> Option<Appends> {
+        self.limits.as_ref()?.appends
     }
 
     fn cpu_each(&self) -> u64 {
@@ -147,11 +152,12 @@ impl Report<'_> {
         }
         if let Some(limits) = &self.limits {
             limits.lines().into_iter().for_each(|it| out.say(it));
-            let percent = |of| self.ratio(of);
+        }
+        if let Some(appends) = self.appends() {
             out.say(format_args!(
                 "ratio      commits are {} % of durable appends of 4 KiB, {} % of those of the same bytes",
-                percent(limits.appends_4k),
-                percent(limits.appends_batch)
+                self.ratio(appends.of_4k),
+                self.ratio(appends.of_batch)
             ));
         }
         out.say(format_args!(
