@@ -42,10 +42,7 @@ pub(crate) use self::args::BenchArgs;
 pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
     let stopped = stop::wished();
     if let Some(Alone::Engine(args)) = args.alone {
-        return tokio::select! {
-            done = engine::run(args, out) => done,
-            () = stopped => Err(Failure::refused("stopped before there was a result")),
-        };
+        return engine::run(args, out, stopped).await;
     }
     // Dropping the network, which Ctrl-C does too, ends its process.
     tokio::select! {

@@ -11,9 +11,9 @@ mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum, value_parser};
 use warifu_core::partition::WINDOW;
 use warifu_core::vault::Vault;
@@ -37,6 +37,8 @@ use crate::out::Out;
 const BATCH_BUILD: usize = 4096;
 /// Most commands that wait for the lane.
 const QUEUE_MAX: usize = 65_536;
+/// How long the load may take to end when it is stopped: it may be writing snapshots.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Measure the engine alone: decisions, journal, index and snapshots, without HTTP and signatures.
 ///
@@ -77,7 +79,7 @@ pub(crate) struct EngineArgs {
     /// Payments made before the clock starts, in large commits
     #[arg(long, default_value_t = 0, value_parser = value_parser!(u64).range(0..=1_000_000_000))]
     history: u64,
-    /// Afterwards, start again as after kill -9 and say how long that takes
+    /// Afterwards, start again as after kill -9 and say how long that takes; the clean stop is measured after that
     #[arg(long)]
     restart: bool,
     /// How long to measure each of the machine's limits; 0 leaves them out
@@ -106,36 +108,61 @@ impl StoreKind {
     }
 }
 
-pub(super) async fn run(args: EngineArgs, out: &Out) -> Result<(), Failure> {
-    let told = out.clone();
-    let done = tokio::task::spawn_blocking(move || bench(&args, &told)).await;
+/// The wish to stop, which the load looks at before each command.
+#[derive(Debug, Clone, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.0.load(Ordering::Relaxed), "stopped before there was a result");
+        Ok(())
+    }
+}
+
+/// The folder belongs to this side, which outlives the load: so it is gone at the end, whatever the load is doing when
+/// somebody stops it.
+pub(super) async fn run(
+    args: EngineArgs,
+    out: &Out,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    if args.restart && args.store == StoreKind::Memory {
+        return Err(Failure::usage("memory does not survive: --restart needs --store sqlite"));
+    }
+    let folder = args.dir.as_ref().map_or_else(tempfile::tempdir, tempfile::tempdir_in);
+    let folder = folder.map_err(|error| Failure::usage("no folder to work in").because(&error))?;
+    let (stop, told, path) = (Stop::default(), out.clone(), folder.path().to_owned());
+    let mut load = {
+        let stop = stop.clone();
+        tokio::task::spawn_blocking(move || bench(&args, &path, &stop, &told))
+    };
+    let done = tokio::select! {
+        done = &mut load => done,
+        () = stopped => {
+            stop.0.store(true, Ordering::Relaxed);
+            // What is not at its end by then loses its files.
+            drop(tokio::time::timeout(STOP_PATIENCE, &mut load).await);
+            return Err(Failure::refused("stopped before there was a result"));
+        }
+    };
     let done = done.map_err(|error| Failure::refused("the bench fell").because(&error))?;
     done.map_err(|error| Failure::refused("the engine could not be measured").because(&*error))
 }
 
-fn bench(args: &EngineArgs, out: &Out) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !args.restart || args.store == StoreKind::Sqlite,
-        "memory does not survive: --restart needs --store sqlite"
-    );
-    let folder = match &args.dir {
-        Some(dir) => tempfile::tempdir_in(dir)
-            .with_context(|| format!("cannot make a folder in {}", dir.display()))?,
-        None => tempfile::tempdir()?,
-    };
+fn bench(args: &EngineArgs, folder: &Path, stop: &Stop, out: &Out) -> anyhow::Result<()> {
     telemetry::metrics_handle();
     let vault = Arc::new(Vault::new(chance::bytes()));
-    let store = open(args, folder.path())?;
+    let store = open(args, folder)?;
     let engine = start(BATCH_BUILD, &store, &vault)?;
-    let mut payers = Payers::open(&engine, args.accounts, args.one_partition, out)?;
-    let mut load = Load::new(args);
+    let mut payers = Payers::open(&engine, args, stop, out)?;
+    let mut load = Load::new(args, stop);
     load.history(&engine, &mut payers, args.history, out)?;
     // With the batch size that was asked for; the engine that built is stopped as a crash would, which costs no snapshots.
     drop(engine);
     let engine = start(args.batch as usize, &store, &vault)?;
 
     let (cpu, batches) = (cpu_us("self"), Batches::of_this_process());
-    let bytes = journal_bytes(folder.path());
+    let bytes = journal_bytes(folder);
     let run = load.measure(&engine, &mut payers, out)?;
     let cpu_us = cpu_us("self") - cpu;
     let batches = Batches::of_this_process().since(&batches);
@@ -144,23 +171,33 @@ fn bench(args: &EngineArgs, out: &Out) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let index_ms = u64::try_from(behind.elapsed().as_millis())?;
+    let stopping = Instant::now();
+    if !args.restart {
+        engine.stop();
+    }
+    let mut stop_ms = u64::try_from(stopping.elapsed().as_millis())?;
     drop(engine);
     drop(store);
-    let grown = journal_bytes(folder.path()).saturating_sub(bytes);
-    let restart = args.restart.then(|| restart(args, folder.path(), &vault)).transpose()?;
+    let grown = journal_bytes(folder).saturating_sub(bytes);
+    let restart = args.restart.then(|| restart(args, folder, &vault)).transpose()?;
+    if let Some(it) = &restart {
+        stop_ms = it.stop_ms;
+    }
+    stop.check()?;
     let limits = match args.limits_seconds {
         0 => None,
         seconds => {
             let batch_bytes = batches.mean_hundredths().unwrap_or(100) * run.entry_bytes / 100;
             let mut limits = Limits::of_calls(seconds, out)?;
             if args.store == StoreKind::Sqlite {
-                limits.appends = Some(Appends::measure(folder.path(), batch_bytes, seconds, out)?);
+                limits.appends = Some(Appends::measure(folder, batch_bytes, seconds, out)?);
             }
             Some(limits)
         }
     };
-    let files = file_system(folder.path());
-    let report = Report { args, run, cpu_us, batches, index_ms, grown, restart, limits, files };
+    let files = file_system(folder);
+    let report =
+        Report { args, run, cpu_us, batches, index_ms, grown, stop_ms, restart, limits, files };
     report.print(out);
     Ok(())
 }
@@ -188,12 +225,15 @@ fn restart(args: &EngineArgs, folder: &Path, vault: &Arc<Vault>) -> anyhow::Resu
     let again = Instant::now();
     let engine = start(args.batch as usize, &store, vault)?;
     let ready = again.elapsed();
-    drop(engine);
+    let stopping = Instant::now();
+    engine.stop();
+    let stopped = stopping.elapsed();
     Ok(Restart {
         entries,
         from,
         fold_ms: u64::try_from(folded.as_millis())?,
         ready_ms: u64::try_from(ready.as_millis())?,
+        stop_ms: u64::try_from(stopped.as_millis())?,
     })
 }
 

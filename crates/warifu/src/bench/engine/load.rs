@@ -19,7 +19,7 @@ use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 
 use super::payers::{Payer, Payers};
-use super::{EngineArgs, lag, let_index_follow, prefix};
+use super::{EngineArgs, Stop, lag, let_index_follow, prefix};
 use crate::bench::meter::resident_mib;
 use crate::out::Out;
 
@@ -29,22 +29,26 @@ const CHUNK: u64 = 256;
 /// Steps from payer to payer: a prime, so that all have their turn and neighbours do not follow each other.
 const STRIDE: usize = 7919;
 const DEPTH_BUILD: usize = 8192;
+/// Frames of which the mean size of an entry is taken.
+const FRAMES_READ: u64 = 256;
 const PRIMES: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
 
 /// Keeps a number of commands under way at once, from one thread.
 pub(super) struct Pipe<'a> {
     engine: &'a Engine,
     depth: usize,
+    stop: Stop,
     waiting: VecDeque<oneshot::Receiver<Result<Answer, Refused>>>,
 }
 
 impl<'a> Pipe<'a> {
-    pub(super) fn new(engine: &'a Engine, depth: usize) -> Self {
-        Self { engine, depth, waiting: VecDeque::with_capacity(depth) }
+    pub(super) fn new(engine: &'a Engine, depth: usize, stop: &Stop) -> Self {
+        Self { engine, depth, stop: stop.clone(), waiting: VecDeque::with_capacity(depth) }
     }
 
     /// Sends a command, after the oldest one's answer if too many are under way.
     pub(super) fn send(&mut self, partition: u8, command: Command) -> anyhow::Result<()> {
+        self.stop.check()?;
         if self.waiting.len() >= self.depth {
             self.take()?;
         }
@@ -80,7 +84,7 @@ pub(super) struct Run {
     pub(super) worst: u64,
     /// How many entries the index was behind at the end.
     pub(super) behind: u64,
-    /// Bytes of an entry in the journal: of registration and payment, on average.
+    /// Bytes of an entry in the journal: of registration and payment, on average over the run.
     pub(super) entry_bytes: u64,
     /// What the process held at the end, the payers of this generator included.
     pub(super) resident_mib: u64,
@@ -91,6 +95,7 @@ pub(super) struct Load {
     hot_share: Option<u64>,
     random_ids: bool,
     depth: usize,
+    stop: Stop,
     seconds: u64,
     at: usize,
     random: u64,
@@ -99,13 +104,14 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(args: &EngineArgs) -> Self {
+    pub(super) fn new(args: &EngineArgs, stop: &Stop) -> Self {
         let merchant = |number: u32| MerchantId::from_raw((u128::from(number) + 1).to_be_bytes());
         Self {
             merchants: (0..args.merchants).map(merchant).collect(),
             hot_share: args.hot_share.map(u64::from),
             random_ids: args.random_ids,
             depth: args.in_flight as usize,
+            stop: stop.clone(),
             seconds: u64::from(args.seconds),
             at: 0,
             random: PRIMES[1],
@@ -122,7 +128,7 @@ impl Load {
         count: u64,
         out: &Out,
     ) -> anyhow::Result<()> {
-        let mut pipe = Pipe::new(engine, DEPTH_BUILD);
+        let mut pipe = Pipe::new(engine, DEPTH_BUILD, &self.stop);
         let mut told = Instant::now();
         let mut made = 0;
         while made < count {
@@ -146,7 +152,8 @@ impl Load {
         payers: &mut Payers,
         out: &Out,
     ) -> anyhow::Result<Run> {
-        let mut pipe = Pipe::new(engine, self.depth);
+        let mut pipe = Pipe::new(engine, self.depth, &self.stop);
+        let first = *engine.committed().borrow() + 1;
         let (start, mut second) = (Instant::now(), Instant::now());
         let (mut paid, mut in_second, mut worst) = (0, 0, u64::MAX);
         while start.elapsed().as_secs() < self.seconds {
@@ -172,7 +179,7 @@ impl Load {
         let behind = lag(engine);
         pipe.drain()?;
         let took = start.elapsed();
-        let (worst, entry_bytes) = (worst.min(paid), entry_bytes(engine)?);
+        let (worst, entry_bytes) = (worst.min(paid), entry_bytes(engine, first)?);
         Ok(Run { paid, took, worst, behind, entry_bytes, resident_mib: resident_mib() })
     }
 
@@ -271,10 +278,21 @@ fn statement(payer: &mut Payer, code: &Code, currency_number: u16, now: Timestam
     }
 }
 
-/// Of the last frame.
-fn entry_bytes(engine: &Engine) -> anyhow::Result<u64> {
-    let last = *engine.committed().borrow();
-    let frames = engine.store().read(last, 1)?;
-    let frame = frames.first().context("there is a frame")?;
-    Ok(u64::try_from(frame.bytes())? / u64::try_from(frame.entries.len())?.max(1))
+/// The mean over all entries since a position, by the frames of so many that lie evenly: reading a long run's journal whole
+/// would take as long as the run.
+fn entry_bytes(engine: &Engine, first: u64) -> anyhow::Result<u64> {
+    let (last, store) = (*engine.committed().borrow(), engine.store());
+    let step = ((last + 1).saturating_sub(first) / FRAMES_READ).max(1);
+    let (mut count, mut sum_thousandths) = (0, 0);
+    let mut at = first;
+    while at <= last {
+        // The frame that holds it. A large one is met more often, and so counts for as many entries as it has.
+        let frames = store.read(at, 1)?;
+        let frame = frames.first().context("there is a frame")?;
+        sum_thousandths +=
+            1000 * u64::try_from(frame.bytes())? / u64::try_from(frame.entries.len())?.max(1);
+        count += 1;
+        at += step;
+    }
+    Ok(sum_thousandths / (1000 * count).max(1))
 }

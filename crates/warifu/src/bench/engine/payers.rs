@@ -16,7 +16,7 @@ use warifu_server::{chance, clock};
 use zeroize::Zeroizing;
 
 use super::load::Pipe;
-use super::{let_index_follow, prefix};
+use super::{EngineArgs, Stop, let_index_follow, prefix};
 use crate::out::Out;
 
 /// As a new issuer has them.
@@ -44,17 +44,18 @@ pub(super) struct Payers {
 impl Payers {
     pub(super) fn open(
         engine: &Engine,
-        count: u32,
-        one_partition: bool,
+        args: &EngineArgs,
+        stop: &Stop,
         out: &Out,
     ) -> anyhow::Result<Self> {
+        let count = args.accounts;
         let currency = Currency::iso(CurrencyCode::parse("JPY")?).context("JPY is a currency")?;
         let key = Arc::new(chance::key());
         let mut all = Vec::with_capacity(count as usize);
-        let mut pipe = Pipe::new(engine, DEPTH);
+        let mut pipe = Pipe::new(engine, DEPTH, stop);
         for number in 0..count {
             let partition =
-                if one_partition { 0 } else { u8::try_from(number % u32::from(PARTITIONS))? };
+                if args.one_partition { 0 } else { u8::try_from(number % u32::from(PARTITIONS))? };
             let now = clock::now();
             let account: AccountId = id_in(partition, now, chance::bytes());
             let request = |what: &str| RequestId::parse(&format!("{what}-{number:08}"));

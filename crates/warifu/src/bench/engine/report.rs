@@ -19,6 +19,8 @@ pub(super) struct Restart {
     pub(super) fold_ms: u64,
     /// All of that once more, the index brought to the end, the lane started.
     pub(super) ready_ms: u64,
+    /// The clean stop after it.
+    pub(super) stop_ms: u64,
 }
 
 pub(super) struct Report<'a> {
@@ -30,6 +32,8 @@ pub(super) struct Report<'a> {
     pub(super) index_ms: u64,
     /// By how much the journal's file grew.
     pub(super) grown: u64,
+    /// A clean stop, its last snapshots included.
+    pub(super) stop_ms: u64,
     pub(super) restart: Option<Restart>,
     pub(super) limits: Option<Limits>,
     /// What the files lie on.
@@ -65,6 +69,7 @@ impl Report<'_> {
             "index_caught_up_ms": self.index_ms,
             "entry_bytes": run.entry_bytes,
             "journal_file_grew_bytes": self.grown,
+            "clean_stop_ms": self.stop_ms,
             "accounts": args.accounts,
             "merchants": args.merchants,
             "hot_share_percent": args.hot_share,
@@ -150,6 +155,7 @@ impl Report<'_> {
                 it.entries, it.from, it.fold_ms, it.ready_ms
             ));
         }
+        out.say(format_args!("stop       clean, with a last snapshot, in {} ms", self.stop_ms));
         if let Some(limits) = &self.limits {
             limits.lines().into_iter().for_each(|it| out.say(it));
         }
