@@ -32,9 +32,39 @@ fn refunds_of_many_merchants_with_a_history() {
 }
 
 #[test]
+fn registrations_through_the_hub_within_its_rule() {
+    // Each of the sixty may register five codes at once: enough for this and for warming up.
+    let it = bench(&[&["register", "--rate", "100"], &LITTLE[..]].concat());
+    assert_eq!(["errors", "refused", "done"].map(|name| it[name].as_u64().unwrap()), [0, 0, 100]);
+    assert!(it["latency_us"]["whole"]["p50"].as_u64().unwrap() > 0);
+}
+
+/// With an account for each payment an open loop is one schedule; with fewer it says in how many rounds it was measured.
+#[test]
+fn an_open_loop_is_one_schedule_if_there_are_accounts() {
+    let open = ["pay-only", "--seconds", "1", "--connections", "8", "--limits-seconds", "0"];
+    let one = bench(&[&open[..], &["--rate", "60", "--accounts", "60"]].concat());
+    assert_eq!(one["loop"], "open");
+    assert_eq!(["errors", "done", "rounds"].map(|it| one[it].as_u64().unwrap()), [0, 60, 1]);
+    // The last is sent a sixtieth before the second is over.
+    assert!(one["measured_ms"].as_u64().unwrap() >= 983, "{one}");
+    let two = bench(&[&open[..], &["--rate", "60", "--accounts", "40"]].concat());
+    assert_eq!(["errors", "done", "rounds"].map(|it| two[it].as_u64().unwrap()), [0, 60, 2]);
+}
+
+#[test]
+fn lone_payments_on_an_idle_system() {
+    let it = bench(&["lone", "--accounts", "20", "--limits-seconds", "0"]);
+    assert_eq!((&it["errors"], &it["done"]), (&0.into(), &500.into()), "{it}");
+    assert!(it["latency_us"]["whole"]["p50"].as_u64().unwrap() > 0);
+}
+
+#[test]
 fn a_mix_measures_each_part() {
     let it = bench(&[&["mixed"], &LITTLE[..]].concat());
     assert_eq!(it["errors"], 0, "{it}");
+    let shares = ["look_up", "refund", "reverse"].map(|part| it["mix_percent"][part].as_u64());
+    assert_eq!(shares, [Some(20), Some(5), Some(2)]);
     for part in ["whole", "register", "pay", "look_up", "refund", "reverse"] {
         assert!(it["latency_us"][part]["p99"].as_u64().unwrap() > 0, "{part}");
     }
@@ -87,6 +117,13 @@ fn an_existing_network_by_its_addresses() {
     let output = warifu(&[&["bench", "pay"], &elsewhere[..], &["--reader", &reader]].concat());
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("no issuer of this network is at"), "{told}");
+    // A key of somebody else is no operator's.
+    let existing = ["--hub", hub, "--issuer", issuer, "--reader", &reader, "--limits-seconds", "0"];
+    let wrong = text(&dir.join("registrar/registrar.key"));
+    let output = warifu(&[&["bench", "pay", "--operator-key", &wrong], &existing[..]].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("by this operator's key") && told.contains("operator.key in"), "{told}");
     demo.kill().unwrap();
     demo.wait().unwrap();
 }

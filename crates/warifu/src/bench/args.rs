@@ -178,3 +178,32 @@ impl Scenario {
         }
     }
 }
+
+/// Arguments as they are typed after `warifu`.
+#[cfg(test)]
+pub(super) fn typed(line: &str) -> BenchArgs {
+    #[derive(Debug, clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+    <Typed as clap::Parser>::parse_from(line.split(' ')).args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_said_before_anything_is_done() {
+        let said = |line: &str| typed(line).check().err().map(|it| it.message);
+        assert_eq!(said("bench pay --accounts 128"), None);
+        assert!(said("bench pay --accounts 127").is_some_and(|it| it.contains("two accounts")));
+        assert!(said("bench lone --rate 5").is_some_and(|it| it.contains("one at a time")));
+        let keys = "--operator-key key --reader till";
+        let to = |hub, issuer| said(&format!("bench --hub {hub} --issuer {issuer} {keys}"));
+        assert_eq!(to("http://a", "http://b"), None);
+        assert!(to("https://a", "http://b").is_some_and(|it| it.ends_with("not https://a")));
+        assert!(to("http://a", "https://b").is_some_and(|it| it.ends_with("not https://b")));
+    }
+}

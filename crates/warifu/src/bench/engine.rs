@@ -38,7 +38,7 @@ const BATCH_BUILD: usize = 4096;
 /// Most commands that wait for the lane.
 const QUEUE_MAX: usize = 65_536;
 /// How long the load may take to end when it is stopped: it may be writing snapshots.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Measure the engine alone: decisions, journal, index and snapshots, without HTTP and signatures.
 ///

@@ -26,7 +26,7 @@ use warifu_terminal::Linking;
 use super::line::Body;
 use super::network::Site;
 use crate::calls;
-use crate::fail::Failure;
+use crate::fail::{Exit, Failure};
 use crate::out::Out;
 
 /// Calls under way while accounts are prepared.
@@ -179,7 +179,7 @@ impl Phone {
             |what: &str| format!("bench-{what}-{:032x}", u128::from_be_bytes(chance::bytes()));
         let name = format!("Bench {number}");
         let wish = json!({ "request_id": request("open"), "name": name, "kind": "prepaid" });
-        let opened = post(site, "/admin/v1/accounts", &wish).await?;
+        let opened = post(site, "/admin/v1/accounts", &wish).await.map_err(not_the_operator)?;
         let account = opened["account_id"].as_str().unwrap_or_default().to_owned();
         let amount = json!({ "minor": TOP_UP, "currency": opened["currency"] });
         let wish = json!({ "request_id": request("top-up"), "amount": amount });
@@ -259,6 +259,16 @@ impl Phone {
             payment_id: None,
         }
     }
+}
+
+/// The first call as the operator: a refusal is about the key, whose holder the issuer can't name.
+fn not_the_operator(failure: Failure) -> Failure {
+    if failure.exit != Exit::Refused {
+        return failure;
+    }
+    failure
+        .during("the issuer opens no account by this operator's key")
+        .next("give --operator-key the file operator.key in the issuer's own folder")
 }
 
 async fn post(site: &Site, path: &str, wish: &Value) -> Result<Value, Failure> {

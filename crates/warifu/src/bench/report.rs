@@ -101,6 +101,12 @@ impl Report<'_> {
 
     pub(super) fn print(&self, out: &Out) {
         out.object(&self.object());
+        self.lines().into_iter().for_each(|it| out.say(it));
+    }
+
+    /// For people: errors first, then the result, then on what it rests.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         let errors = self.errors();
         if errors > 0 {
             let kinds: Vec<_> = self
@@ -109,11 +115,11 @@ impl Report<'_> {
                 .iter()
                 .map(|(fault, count)| format!("{count} × {fault}"))
                 .collect();
-            out.say(format_args!("{errors} ERRORS: {}", kinds.join("; ")));
+            lines.push(format!("{errors} ERRORS: {}", kinds.join("; ")));
         }
         let name = self.args.scenario.name();
         let unit = self.unit();
-        out.say(format_args!(
+        lines.push(format!(
             "{name:<10} {} {unit} in {}: {} {unit}/s",
             self.sample.done,
             ms(u64::try_from(self.measured.as_micros()).unwrap_or(u64::MAX)),
@@ -124,32 +130,31 @@ impl Report<'_> {
             let all: Vec<_> =
                 QUANTILES.iter().map(|(name, it)| format!("{name} {}", at(*it))).collect();
             let what = if part == "whole" { "latency" } else { part };
-            out.say(format_args!("{what:<10} {}  max {}", all.join("  "), ms(latencies.max())));
+            lines.push(format!("{what:<10} {}  max {}", all.join("  "), ms(latencies.max())));
         }
-        self.print_conditions(out);
-        self.print_costs(out);
+        self.conditions(&mut lines);
+        self.costs(&mut lines);
         for note in &self.notes {
-            out.say(format_args!("note       {note}"));
+            lines.push(format!("note       {note}"));
         }
+        lines
     }
 
-    fn print_conditions(&self, out: &Out) {
+    fn conditions(&self, lines: &mut Vec<String>) {
         let checked = if self.args.no_check_answers { "not checked" } else { "checked" };
-        out.say(format_args!("load       {}", self.load()));
+        lines.push(format!("load       {}", self.load()));
         if self.sample.refused > 0 {
             let then = if self.args.rate.is_some() { "given up" } else { "repeated" };
-            out.say(format_args!(
+            lines.push(format!(
                 "refused    {} times for want of room, and {then}",
                 self.sample.refused
             ));
         }
         if self.refused_before > 0 {
-            out.say(format_args!(
-                "refused    {} times before the clock started",
-                self.refused_before
-            ));
+            lines
+                .push(format!("refused    {} times before the clock started", self.refused_before));
         }
-        out.say(format_args!(
+        lines.push(format!(
             "accounts   {} with a terminal each; {}; history of {} payments",
             self.accounts,
             self.merchants(),
@@ -158,45 +163,45 @@ impl Report<'_> {
         if self.args.scenario == Scenario::Mixed {
             let [looked_up, refunded, reversed] =
                 [LOOKED_UP, REFUNDED - LOOKED_UP, REVERSED - REFUNDED];
-            out.say(format_args!(
+            lines.push(format!(
                 "mix        each registers and pays; of a hundred payments {looked_up} are looked up, {refunded} refunded, {reversed} reversed"
             ));
         }
-        out.say(format_args!("signed     {}; signatures of answers {checked}", self.signed_by()));
-        out.say(format_args!("codes      {}", self.args.scenario.about_codes()));
-        out.say(format_args!("store      {DURABILITY}; files on {}; {}", self.files, self.store));
+        lines.push(format!("signed     {}; signatures of answers {checked}", self.signed_by()));
+        lines.push(format!("codes      {}", self.args.scenario.about_codes()));
+        lines.push(format!("store      {DURABILITY}; files on {}; {}", self.files, self.store));
     }
 
-    fn print_costs(&self, out: &Out) {
+    fn costs(&self, lines: &mut Vec<String>) {
         let (cores, model) = hardware();
         if let Some(hundredths) = self.mean_batch() {
             let (whole, rest) = (hundredths / 100, hundredths % 100);
             let p99 = self.p99_batch().map_or_else(|| "–".to_owned(), |it| it.to_string());
-            out.say(format_args!(
+            lines.push(format!(
                 "batch      {whole}.{rest:02} entries a commit on average, p99 at most {p99}"
             ));
         }
         if let (Some(server), Some(own), Some(reading)) =
             (self.each(|it| it.server_cpu_us), self.each(|it| it.own_cpu_us), &self.reading)
         {
-            out.say(format_args!(
+            lines.push(format!(
                 "cpu        {server} µs each in the servers (hub and issuers, one process), {own} µs in this generator"
             ));
-            out.say(format_args!(
+            lines.push(format!(
                 "behind     {} entries not yet told to payers, {} not yet in the views, when the load ended: that work is not in the CPU time",
                 reading.notice_lag, reading.view_lag
             ));
         }
         if let Some(limits) = &self.limits {
-            limits.lines().into_iter().for_each(|it| out.say(it));
+            lines.extend(limits.lines());
         }
         if let Some((of, hundredths)) = self.ratio() {
             let unit = self.unit();
-            out.say(format_args!("ratio      {unit} are {hundredths} % of {of}"));
+            lines.push(format!("ratio      {unit} are {hundredths} % of {of}"));
         }
         let where_ =
             if self.is_here { "generator and servers share them" } else { "the generator's" };
-        out.say(format_args!(
+        lines.push(format!(
             "hardware   {cores} cores, {model}, {} MiB of memory; {where_}",
             memory_mib()
         ));
@@ -306,5 +311,94 @@ pub(super) fn ms(us: u64) -> String {
         0..100_000 => format!("{}.{:02} ms", us / 1000, us % 1000 / 10),
         100_000..10_000_000 => format!("{} ms", us / 1000),
         _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::bench::args::typed;
+    use crate::bench::sample::Part;
+
+    fn report(args: &BenchArgs) -> Report<'_> {
+        let mut sample = Sample::default();
+        sample.record(Part::Whole, Instant::now());
+        sample.done = 1000;
+        Report {
+            args,
+            accounts: 500,
+            store: "new",
+            files: "an unknown disk".to_owned(),
+            is_here: true,
+            measured: Duration::from_secs(2),
+            rounds: 1,
+            sample,
+            refused_before: 0,
+            reading: None,
+            limits: Some(Limits {
+                appends: None,
+                echoes: 5000,
+                checks_one: 1000,
+                checks_all: 2000,
+            }),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The line that begins with this word.
+    fn line(report: &Report<'_>, word: &str) -> Option<String> {
+        report.lines().into_iter().find(|it| it.split(' ').next() == Some(word))
+    }
+
+    #[test]
+    fn a_run_that_had_errors_says_so_first() {
+        let args = typed("bench pay");
+        let mut report = report(&args);
+        assert!(
+            report.lines()[0].starts_with("pay        1000 payments in 2000 ms: 500 payments/s")
+        );
+        report.sample.faults.insert("503 issuer_unavailable".to_owned(), 2);
+        report.sample.faults.insert("declined code_used".to_owned(), 1);
+        assert_eq!(
+            report.lines()[0],
+            "3 ERRORS: 2 × 503 issuer_unavailable; 1 × declined code_used"
+        );
+        assert_eq!(report.object()["errors"], 3);
+    }
+
+    #[test]
+    fn refusals_are_told_by_loop_and_by_time() {
+        let (closed, open) = (typed("bench pay"), typed("bench pay --rate 500"));
+        for (args, word) in [(&closed, "repeated"), (&open, "given up")] {
+            let mut report = report(args);
+            assert_eq!(line(&report, "refused"), None);
+            report.sample.refused = 7;
+            assert!(line(&report, "refused").unwrap().ends_with(word));
+            report.refused_before = 9;
+            let object = report.object();
+            assert_eq!((&object["refused"], &object["refused_before"]), (&7.into(), &9.into()));
+        }
+    }
+
+    #[test]
+    fn the_schedule_says_what_would_make_it_one() {
+        let args = typed("bench pay-only --rate 400 --seconds 2 --accounts 500");
+        let mut report = report(&args);
+        assert!(line(&report, "load").unwrap().contains("in one schedule"));
+        report.rounds = 2;
+        let told = line(&report, "load").unwrap();
+        assert!(told.contains("2 rounds") && told.contains("--accounts 800"), "{told}");
+    }
+
+    #[test]
+    fn a_ratio_is_printed_where_it_means_something() {
+        let ratio = |typed_: &str| report(&typed(typed_)).ratio();
+        assert_eq!(ratio("bench pay-only"), Some(("HTTP echoes", 10)));
+        assert_eq!(ratio("bench pay-only --ecdsa"), Some(("P-256 checks on all cores", 25)));
+        assert_eq!(ratio("bench register"), Some(("P-256 checks on all cores", 25)));
+        assert_eq!(ratio("bench pay"), None);
+        assert_eq!(ratio("bench pay-only --rate 5"), None);
     }
 }

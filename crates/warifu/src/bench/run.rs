@@ -254,17 +254,11 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser as _;
-
-    #[derive(Debug, clap::Parser)]
-    struct Typed {
-        #[command(flatten)]
-        args: BenchArgs,
-    }
+    use crate::bench::args::typed;
 
     /// The sizes of all rounds, if each takes as long as it should; the first warms up.
-    fn sizes(typed: &str, per_second: u64, most: usize) -> Vec<usize> {
-        let args = Typed::parse_from(typed.split(' ')).args;
+    fn sizes(line: &str, per_second: u64, most: usize) -> Vec<usize> {
+        let args = typed(line);
         let (mut plan, mut measured, mut sizes) = (Plan::new(&args), Duration::ZERO, Vec::new());
         while !plan.is_over(measured) {
             let size = plan.size.min(most);
