@@ -1,8 +1,8 @@
 //! `warifu bench`: load on a network in another process, with real signatures over real HTTP.
 //!
-//! A run is a chain of rounds: of about a second in a closed loop, as long as possible in an open one. What a round needs (codes, ids, signatures of terminals; for `pay-only`
-//! the registrations too) is made before its clock starts; rates, latencies and CPU time are of the rounds alone. The
-//! first round warms up and is not counted, but for its errors.
+//! A run is a chain of rounds: of about a second in a closed loop, as long as possible in an open one. What a round needs
+//! (codes, ids, signatures of terminals; for `pay-only` the registrations too) is made before its clock starts; rates,
+//! latencies and CPU time are of the rounds alone. The first round warms up and is not counted, but for its errors.
 
 mod args;
 mod batches;

@@ -46,7 +46,7 @@ struct Round {
 pub(super) struct Progress {
     pub(super) elapsed: Duration,
     /// In the last second.
-    done: u64,
+    pub(super) done: u64,
     /// How many items of an open loop are due and not begun.
     pub(super) late: Option<u64>,
 }

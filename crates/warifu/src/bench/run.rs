@@ -206,8 +206,12 @@ impl Run<'_> {
 
     /// Those of the items with which that could be done, unmeasured.
     async fn ready(&mut self, items: Vec<Item>, work: Work) -> Result<Vec<Item>, Failure> {
-        let items = Arc::new(items);
-        let (_, done) = self.crew.work(&items, work, None, |_| ()).await?;
+        let (items, out, mut ready) = (Arc::new(items), self.out, 0);
+        let tell = |it: Progress| {
+            ready += it.done;
+            out.progress(format_args!("       {ready} of {} codes made ready", items.len()));
+        };
+        let (_, done) = self.crew.work(&items, work, None, tell).await?;
         self.before_the_clock(&done);
         let mut which = done.which.into_iter().peekable();
         let items = Arc::into_inner(items).unwrap_or_default().into_iter().enumerate();
@@ -243,7 +247,7 @@ impl Run<'_> {
                 self.crew.alone(&item, REST, &mut self.sample).await;
             }
         }
-        self.measured = began.elapsed();
+        (self.measured, self.rounds) = (began.elapsed(), 1);
         self.notes.push(format!(
             "the time holds the registrations and {} of rest before each payment; the latencies do not",
             ms(u64::try_from(REST.as_micros()).unwrap_or_default())
