@@ -208,6 +208,8 @@ pub(crate) struct Shared {
     pub(crate) committed: watch::Sender<u64>,
     /// Position up to which the index has got.
     pub(crate) indexed: watch::Sender<u64>,
+    /// For each partition: the last sequence that is committed.
+    pub(crate) committed_sequences: Vec<AtomicU64>,
     /// For each partition: the last sequence that the index has.
     pub(crate) indexed_sequences: Vec<AtomicU64>,
     /// Set to end all threads.
@@ -219,6 +221,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Everything of a partition up to this head is committed.
+    pub(crate) fn has_committed(&self, head: &Head) {
+        if let Some(committed) = self.committed_sequences.get(usize::from(head.partition)) {
+            committed.store(head.sequence, Ordering::Release);
+        }
+    }
+
+    /// How many entries of one partition the index lacks at most.
+    pub(crate) fn index_lag(&self) -> u64 {
+        let sequences = self.committed_sequences.iter().zip(&self.indexed_sequences);
+        let lags = sequences.map(|(committed, indexed)| {
+            committed.load(Ordering::Acquire).saturating_sub(indexed.load(Ordering::Acquire))
+        });
+        lags.max().unwrap_or_default()
+    }
+
     /// The index has everything of a partition up to this head.
     pub(crate) fn has_indexed(&self, head: &Head) {
         if let Some(indexed) = self.indexed_sequences.get(usize::from(head.partition)) {
@@ -249,6 +267,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             committed: watch::Sender::new(recovered.position),
             indexed: watch::Sender::new(indexed),
+            committed_sequences: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             indexed_sequences: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             stopping: AtomicBool::new(false),
             last_snapshot: AtomicBool::new(false),
@@ -263,6 +282,7 @@ impl Engine {
         // Nothing may be forgotten that the index does not have, so it catches up before the first decision.
         follow::catch_up_index(store.as_ref(), &shared)?;
         for folded in recovered.partitions.values() {
+            shared.has_committed(&folded.head);
             shared.has_indexed(&folded.head);
         }
         let (jobs, inbox) = sync_channel(config.queue_max);
@@ -378,6 +398,11 @@ impl Engine {
     /// Position up to which the index has got.
     pub fn indexed(&self) -> u64 {
         *self.shared.indexed.borrow()
+    }
+
+    /// How many entries of one partition the index lacks at most: at a whole window, the lane refuses more of that one.
+    pub fn index_lag(&self) -> u64 {
+        self.shared.index_lag()
     }
 
     /// Why nothing is accepted; nothing while all is well.

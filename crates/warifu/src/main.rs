@@ -190,9 +190,7 @@ fn in_runtime(
     let mut builder = if serves {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(
-            std::env::var("WW").ok().and_then(|it| it.parse().ok()).unwrap_or(cores),
-        );
+        builder.worker_threads(cores);
         builder
     } else {
         tokio::runtime::Builder::new_current_thread()

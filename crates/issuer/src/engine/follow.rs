@@ -16,15 +16,15 @@ use super::lane::request_of;
 use super::{Shared, recover};
 use crate::store::{ChangeRow, Frame, IndexRow, IndexRows, PlaceRow, Store};
 
-/// How much of the journal is indexed in one transaction, in bytes: some ten thousand entries at full load.
-const READ_BYTES: usize = 2 << 20;
+/// How much of the journal is indexed in one transaction, in bytes: some ten thousands of entries at full load.
+const READ_BYTES: usize = 12 << 20;
 /// How often the index looks for news.
 const IDLE: Duration = Duration::from_millis(20);
-/// So many entries are indexed at once, or what came in [`INDEX_EVERY`]: many in one transaction cost little more than a
-/// few, because they share pages. It is a quarter of the window that memory has, if all are of one partition.
+/// So many entries of one partition are indexed at once, or what came in [`INDEX_EVERY`]: many in one transaction cost
+/// little more than a few, because they share pages. It is a quarter of the window that memory has.
 const INDEX_AT: u64 = WINDOW / 4;
 /// See [`INDEX_AT`].
-const INDEX_EVERY: Duration = Duration::from_millis(200);
+const INDEX_EVERY: Duration = Duration::from_millis(500);
 
 /// Brings the index up to the end of the journal.
 ///
@@ -85,7 +85,8 @@ pub(crate) fn spawn_index(
         while !shared.stopping.load(Ordering::Acquire) {
             std::thread::sleep(IDLE);
             let behind = shared.committed.borrow().saturating_sub(*shared.indexed.borrow());
-            if behind == 0 || (behind < INDEX_AT && written_at.elapsed() < INDEX_EVERY) {
+            let is_early = written_at.elapsed() < INDEX_EVERY;
+            if behind == 0 || (is_early && shared.index_lag() < INDEX_AT) {
                 continue;
             }
             written_at = Instant::now();

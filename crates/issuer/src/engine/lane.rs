@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use warifu_core::decide::{Command, Decision, OldPayment, Pay, Refusal, Reverse};
 use warifu_core::entry::{Digest, Entry, Fact};
@@ -24,7 +25,7 @@ use warifu_core::vault::Vault;
 use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
-use warifu_server::clock;
+use warifu_server::{chance, clock};
 
 use self::answers::{
     account_state, broken, credential_state, entry_bytes, payment, refused, registered, rule,
@@ -83,7 +84,7 @@ pub struct Lane {
     shared: Arc<Shared>,
     partitions: BTreeMap<u8, Hot>,
     /// Which partition remembers a request id: ids are unique per merchant, whatever the partition.
-    requests: HashMap<(MerchantId, RequestId), u8>,
+    requests: HashMap<(MerchantId, RequestId), u8, FixedState>,
     /// Per caller, the greatest request id that any partition has forgotten.
     forgotten: HashMap<MerchantId, RequestId>,
     parked: Parking,
@@ -144,7 +145,9 @@ impl Lane {
         shared: Arc<Shared>,
         recovered: Recovered,
     ) -> std::io::Result<Self> {
-        let mut requests = HashMap::new();
+        // Callers choose request ids: they must not be able to choose ids that collide.
+        let hasher = FixedState::with_seed(u64::from_ne_bytes(chance::bytes()));
+        let mut requests = HashMap::with_hasher(hasher);
         let mut forgotten = HashMap::new();
         let mut partitions = BTreeMap::new();
         for (number, Folded { state, head, .. }) in recovered.partitions {

@@ -247,7 +247,7 @@ fn lag(engine: &Engine) -> u64 {
 
 /// Waits while the index is so far behind that the lane would soon refuse work.
 fn let_index_follow(engine: &Engine) {
-    while lag(engine) > WINDOW - 2 * QUEUE_MAX.min(8192) as u64 {
+    while engine.index_lag() > WINDOW - 2 * QUEUE_MAX.min(8192) as u64 {
         std::thread::sleep(Duration::from_micros(200));
     }
 }

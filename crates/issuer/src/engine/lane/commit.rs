@@ -99,7 +99,9 @@ impl Drop for Committer {
 fn append(store: &dyn Store, shared: &Shared, batch: Batch) -> Result<(), AppendError> {
     metrics::histogram!("warifu_batch_entries")
         .record(u32::try_from(batch.entries.len()).unwrap_or(u32::MAX));
+    let after = batch.after.clone();
     let position = store.append(batch)?;
+    after.iter().for_each(|head| shared.has_committed(head));
     shared.committed.send_replace(position);
     Ok(())
 }
