@@ -4,9 +4,9 @@
 //! The cursor moves only past entries whose notices were acknowledged, so a notice is sent at least once; its number and
 //! id are facts of the journal, so a repeat is recognised. The hub sees a credential, a number and a size.
 //!
-//! Notices go in the order of the journal, up to 64 in a call: a lone one waits for nobody, and under load one signature
-//! and one write of the hub serve many. A hub that is away stops all of them, for as long as it is away; a hub that
-//! refuses one notice stops nobody.
+//! Notices go up to 64 in a call, and a few calls at a time: a lone one waits for nobody, and under load one signature and
+//! one write of the hub serve many. Those of one credential go in the order of the journal, in calls that follow each
+//! other. A hub that is away stops all of them, for as long as it is away; a hub that refuses one notice stops nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
+use futures_util::future::join_all;
 use rusqlite::Connection;
 use warifu_core::entry::{Entry, Fact};
 use warifu_core::life::Change;
@@ -61,6 +62,8 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// Pause after the hub could not be reached, doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How many calls are under way at most. One at a time could not follow a full load: most of a call is waiting.
+const CALLS_MAX: usize = 4;
 /// What a notice takes in a body beside its sealed text, at most: two ids, a number, names and marks.
 const BYTES_BESIDE_SEAL: usize = 160;
 /// Credentials whose seal keys are kept; beyond that all are dropped and asked for again.
@@ -177,8 +180,26 @@ fn outcome(status: PaymentStatus) -> &'static str {
 struct Part {
     /// Position of its last entry.
     reached: u64,
-    /// In the order of the journal, so those of one credential are in the order of their numbers.
-    due: VecDeque<Due>,
+    /// Queues that are sent side by side. A credential's notices are in one of them, in the order of their numbers.
+    queues: Vec<VecDeque<Due>>,
+}
+
+impl Part {
+    /// Takes what is due in the order of the journal.
+    fn new(reached: u64, due: Vec<Due>) -> Self {
+        let count = due.len().div_ceil(NOTICES_MAX).clamp(1, CALLS_MAX);
+        let mut queues: Vec<_> = (0..count).map(|_| VecDeque::new()).collect();
+        for due in due {
+            let turn = usize::try_from(due.credential_number).unwrap_or_default() % count;
+            queues[turn].push_back(due);
+        }
+        Self { reached, queues }
+    }
+
+    /// Since when the first of it waits.
+    fn oldest(&self) -> Option<Timestamp> {
+        self.queues.iter().filter_map(|it| it.front()).map(|it| it.entry.at).min()
+    }
 }
 
 impl Notices {
@@ -270,7 +291,7 @@ async fn run(sender: Arc<Sender>, cursor: Connection, mut position: u64) {
         metrics::gauge!("warifu_notice_lag_entries").set(u32::try_from(behind).unwrap_or(u32::MAX));
         let mut pause = PAUSE_MIN;
         while let Err(error) = sender.send_all(&mut part).await {
-            tell_age(part.due.front().map(|it| it.entry.at));
+            tell_age(part.oldest());
             tracing::warn!(error = format!("{error:#}"), "notices wait: the hub did not take them");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -301,18 +322,23 @@ impl Sender {
         let frames =
             tokio::task::spawn_blocking(read).await.context("reading the journal panicked")??;
         let reached = frames.last().context("the journal has lost its end")?.last_position();
-        let mut due = VecDeque::new();
+        let mut due = Vec::new();
         for bytes in frames.iter().flat_map(|it| &it.entries) {
             due.extend(Due::of(Entry::decode(&bytes.bytes)?));
         }
-        Ok(Part { reached, due })
+        Ok(Part::new(reached, due))
     }
 
     /// Sends a part, many notices a call. After a failure what was acknowledged is no longer in it.
     async fn send_all(&self, part: &mut Part) -> anyhow::Result<()> {
-        while !part.due.is_empty() {
-            let sent = self.send_some(&part.due).await?;
-            part.due.drain(..sent);
+        let sending = part.queues.iter_mut().map(|queue| self.send_queue(queue));
+        join_all(sending).await.into_iter().collect()
+    }
+
+    async fn send_queue(&self, queue: &mut VecDeque<Due>) -> anyhow::Result<()> {
+        while !queue.is_empty() {
+            let sent = self.send_some(queue).await?;
+            queue.drain(..sent);
         }
         Ok(())
     }

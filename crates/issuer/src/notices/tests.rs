@@ -395,3 +395,30 @@ async fn more_than_fit_in_a_call_go_in_several() {
     assert_eq!(hub.inbox.lock().unwrap().calls, 3, "64, 64 and 2");
     notices.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_go_side_by_side_and_each_payers_in_order() {
+    let issuer = Issuer::start();
+    let hub = Hub::start(&issuer.key).await;
+    let mut payers = Vec::new();
+    for _ in 0..6 {
+        payers.push(Payer::open(&issuer.engine, 7, 1_000).await);
+    }
+    for number in 0..50 {
+        for (place, payer) in payers.iter().enumerate() {
+            payer.pay(&issuer.engine, BAKERY, &format!("{place}-{number}"), 1).await;
+        }
+    }
+    let says = [ProblemCode::NotAccepted, ProblemCode::Internal, ProblemCode::NotAccepted];
+    hub.inbox.lock().unwrap().says.extend(says);
+    let notices = issuer.notices_to(&hub);
+    issuer.all_done().await;
+    let taken = hub.taken();
+    assert_eq!(taken.len(), 300, "each once, though some calls were refused while others were not");
+    for payer in &payers {
+        let of_payer = taken.iter().filter(|it| it.credential_id == payer.credential);
+        let numbers: Vec<u64> = of_payer.map(|it| it.number).collect();
+        assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    }
+    notices.stop().await;
+}
