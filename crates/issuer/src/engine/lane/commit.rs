@@ -99,8 +99,9 @@ impl Drop for Committer {
 fn append(store: &dyn Store, shared: &Shared, batch: Batch) -> Result<(), AppendError> {
     metrics::histogram!("warifu_batch_entries")
         .record(u32::try_from(batch.entries.len()).unwrap_or(u32::MAX));
-    let after = batch.after.clone();
+    let (after, began) = (batch.after.clone(), Instant::now());
     let position = store.append(batch)?;
+    metrics::histogram!("warifu_commit_seconds").record(began.elapsed());
     after.iter().for_each(|head| shared.has_committed(head));
     shared.committed.send_replace(position);
     Ok(())
