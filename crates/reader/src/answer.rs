@@ -35,8 +35,10 @@ pub(crate) enum Proof {
     Pending(Box<Payment>),
     /// Nothing remains moved, and nothing ever will be.
     Reversed { payment_id: Option<PaymentId> },
-    /// This message changed nothing and never will.
-    NothingDone { retry_after_ms: u64 },
+    /// This message certainly never left.
+    NotSent,
+    /// It was not accepted. A copy of it, which a network may make, can have been.
+    NotAccepted { retry_after_ms: u64 },
     /// The request was refused.
     Refused(Box<Problem>),
     /// Nothing.
@@ -67,14 +69,14 @@ fn read(reply: Reply, good: impl FnOnce(&[u8]) -> Option<Proof>) -> Proof {
     let (status, body, retry_after_s) = match reply {
         Reply::Signed { status, body, retry_after_s } => (status, body, retry_after_s),
         Reply::Nothing => return Proof::None,
-        Reply::NotSent => return Proof::NothingDone { retry_after_ms: 0 },
+        Reply::NotSent => return Proof::NotSent,
     };
     match status {
         200..=299 => good(&body).unwrap_or(Proof::None),
         400..=499 => Proof::Refused(Box::new(problem(status, &body))),
         503 if problem(status, &body).code == ProblemCode::NotAccepted.name() => {
             let retry_after_ms = u64::from(retry_after_s.unwrap_or(0)).saturating_mul(1000);
-            Proof::NothingDone { retry_after_ms }
+            Proof::NotAccepted { retry_after_ms }
         }
         _ => Proof::None,
     }

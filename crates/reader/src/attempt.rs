@@ -5,7 +5,7 @@
 //!    time that the issuer may take shrinks with what is left of the cashier's patience);
 //! 2. an outcome is what a signed answer to this very request says; without a final one by the deadline the machine
 //!    asks once, then reverses, and is [`Outcome::Reversing`] if that is not acknowledged in time either.
-//!    [`Outcome::NotTaken`] needs no reversal: it is certain that no message had or will have an effect;
+//!    [`Outcome::NotTaken`] needs no reversal: it is certain that no message ever left;
 //! 3. there is exactly one outcome, at the deadline and [`REVERSAL_GRACE_MS`] at the latest;
 //! 4. that it is being reversed is stored before the reversal leaves, and from then on no answer makes it a paid one:
 //!    a late `approved` will be undone by the reversal, so it is not told.
@@ -383,7 +383,11 @@ impl Attempt {
         match proof {
             Proof::Pending(payment) => self.pending(&payment),
             Proof::Refused(problem) => self.request_refused(*problem),
-            Proof::NothingDone { retry_after_ms } => self.again(retry_after_ms),
+            Proof::NotSent => self.again(0),
+            Proof::NotAccepted { retry_after_ms } => {
+                self.is_in_doubt = true;
+                self.again(retry_after_ms);
+            }
             Proof::Final(_) | Proof::Reversed { .. } | Proof::None => {
                 self.is_in_doubt = true;
                 self.again(0);
@@ -395,18 +399,22 @@ impl Attempt {
         match proof {
             Proof::Pending(payment) => self.pending(&payment),
             Proof::Refused(problem) => self.pause(least_pause_ms(&problem)),
-            Proof::NothingDone { retry_after_ms } => self.again(retry_after_ms),
-            Proof::Final(_) | Proof::Reversed { .. } | Proof::None => self.again(0),
+            Proof::NotAccepted { retry_after_ms } => self.again(retry_after_ms),
+            Proof::Final(_) | Proof::Reversed { .. } | Proof::NotSent | Proof::None => {
+                self.again(0);
+            }
         }
     }
 
     fn reversal_answered(&mut self, proof: Proof) {
         match proof {
             Proof::Refused(problem) => self.reversal_refused(*problem),
-            Proof::NothingDone { retry_after_ms } => self.pause(retry_after_ms),
-            Proof::Pending(_) | Proof::Final(_) | Proof::Reversed { .. } | Proof::None => {
-                self.pause(0);
-            }
+            Proof::NotAccepted { retry_after_ms } => self.pause(retry_after_ms),
+            Proof::Pending(_)
+            | Proof::Final(_)
+            | Proof::Reversed { .. }
+            | Proof::NotSent
+            | Proof::None => self.pause(0),
         }
     }
 

@@ -251,7 +251,8 @@ fn judge(change: &Change, reply: Reply, is_in_doubt: &mut bool) -> Option<Settle
     if (400..=499).contains(&status) && (!*is_in_doubt || is_lasting(code)) && !is_passing(code) {
         return Some(Settled::Refused { problem: Box::new(problem) });
     }
-    *is_in_doubt |= code != Some(ProblemCode::NotAccepted) && !(400..=499).contains(&status);
+    // `not_accepted` speaks of one copy of the message; a network may have made another, which was.
+    *is_in_doubt |= !(400..=499).contains(&status);
     None
 }
 

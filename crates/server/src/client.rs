@@ -27,7 +27,7 @@ use warifu_proto::problem::{Problem, ProblemCode};
 
 pub(crate) use exchange::{Outgoing, SignBy, Unverified, send};
 pub use http::{HttpClientError, http_client};
-use line::Line;
+use line::{Line, SignedBy};
 pub use sse::{Event, Events};
 
 /// Largest answer that is taken, in bytes: a full page of the directory is under 3 MB.
@@ -120,6 +120,14 @@ impl Answer {
     }
 }
 
+/// Whether the peer must know the caller's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Perhaps not: the call may carry its key, and tells what the peer says.
+    Open,
+    Known,
+}
+
 /// Makes signed calls.
 pub struct Client {
     identity: Arc<PrivateKey>,
@@ -165,20 +173,52 @@ impl Client {
         headers: HeaderMap,
     ) -> Result<Answer, CallError> {
         let outgoing = Outgoing::new(peer, method, path_and_query, body, headers)?;
+        self.call_as(Standing::Open, peer, &outgoing, deadline).await
+    }
+
+    /// As [`Client::call`], for a caller who concludes from `key_unknown` that nothing was done: here it is said of opening a
+    /// session, before the call is sent, and never of the call itself.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_by_known_key(
+        &self,
+        peer: &Peer,
+        method: Method,
+        path_and_query: &str,
+        body: Option<Vec<u8>>,
+        deadline: Duration,
+        headers: HeaderMap,
+    ) -> Result<Answer, CallError> {
+        let outgoing = Outgoing::new(peer, method, path_and_query, body, headers)?;
+        self.call_as(Standing::Known, peer, &outgoing, deadline).await
+    }
+
+    async fn call_as(
+        &self,
+        standing: Standing,
+        peer: &Peer,
+        outgoing: &Outgoing,
+        deadline: Duration,
+    ) -> Result<Answer, CallError> {
         let line = self.line(peer);
-        within(&outgoing, deadline, async {
-            let session = line.session(&self.identity, &self.http, peer, deadline).await?;
-            let Some(session) = session else {
-                return self.by_key(&outgoing, &peer.key).await;
+        within(outgoing, deadline, async {
+            let session = match line.session(&self.identity, &self.http, peer, deadline).await? {
+                SignedBy::Session(session) => session,
+                // It would refuse the call as well, which was not sent.
+                SignedBy::Nobody(refusal) if standing == Standing::Known => return Ok(*refusal),
+                SignedBy::Key | SignedBy::Nobody(_) => {
+                    return self.by_key_of(standing, outgoing, &peer.key).await;
+                }
             };
-            let sent = send(&self.http, &outgoing, SignBy::Session(&session)).await?;
+            let sent = send(&self.http, outgoing, SignBy::Session(&session)).await?;
             let answer = sent.verified(&peer.key, Some(&session)).await?;
             if answer.status == StatusCode::UNAUTHORIZED
                 && answer.problem_code() == Some(ProblemCode::SessionUnknown)
             {
                 // The peer has not looked at the request further than this: it may be sent again.
                 line.forget(&session);
-                return self.by_key(&outgoing, &peer.key).await;
+                return self.by_key_of(standing, outgoing, &peer.key).await;
             }
             Ok(answer)
         })
@@ -255,6 +295,21 @@ impl Client {
             Ok(response) => Ok(sse::events(response, outgoing.peer_url().to_owned(), silence)),
             Err(answer) => Err(EventsError::Refused(answer)),
         }
+    }
+
+    async fn by_key_of(
+        &self,
+        standing: Standing,
+        outgoing: &Outgoing,
+        peer: &PublicKey,
+    ) -> Result<Answer, CallError> {
+        let answer = self.by_key(outgoing, peer).await?;
+        // It may be said of a copy that names another key, while the answer to the request was withheld.
+        let is_of_key = answer.problem_code() == Some(ProblemCode::KeyUnknown);
+        if is_of_key && standing == Standing::Known {
+            return Err(outgoing.unverified("it may be of a copy with another key"));
+        }
+        Ok(answer)
     }
 
     async fn by_key(&self, outgoing: &Outgoing, peer: &PublicKey) -> Result<Answer, CallError> {

@@ -122,8 +122,8 @@ fn a_refusal_ends_it_only_when_no_earlier_message_can_be_taken() {
     check(Trial::First, vec![problem(ProblemCode::TooManyRequests), refunded()], &id);
     check(
         Trial::First,
-        vec![problem(ProblemCode::NotAccepted), problem(ProblemCode::Forbidden)],
-        "forbidden",
+        vec![problem(ProblemCode::NotAccepted), problem(ProblemCode::Forbidden), refunded()],
+        &id,
     );
     check(
         Trial::First,

@@ -8,6 +8,7 @@ use reqwest::Url;
 use url::Host;
 use warifu_proto::base64url;
 use warifu_proto::key::{PrivateKey, PublicKey};
+use warifu_proto::problem::ProblemCode;
 use warifu_proto::signature::{
     KeyId, LABEL, ReceivedSignature, RequestTarget, SignatureError, SigningKey, content_digest,
     content_digest_matches, sign_request,
@@ -95,7 +96,7 @@ impl Outgoing {
         CallError::Broken { url: self.peer_url.clone(), why: why.into() }
     }
 
-    fn unverified(&self, why: impl Into<String>) -> CallError {
+    pub(crate) fn unverified(&self, why: impl Into<String>) -> CallError {
         CallError::Unverified { url: self.peer_url.clone(), why: why.into() }
     }
 
@@ -241,6 +242,7 @@ impl Sent<'_> {
             status: self.response.status().as_u16(),
             headers: self.response.headers(),
             digest: None,
+            is_session_unknown: false,
         };
         check.run(peer, None).map_err(|why| self.outgoing.unverified(why))?;
         Ok(self.response)
@@ -273,8 +275,13 @@ impl Unverified {
             status: self.answer.status.as_u16(),
             headers: &self.answer.headers,
             digest: digest.as_deref(),
+            is_session_unknown: self.answer.problem_code() == Some(ProblemCode::SessionUnknown),
         };
-        check.run(peer, session).map_err(|why| outgoing.unverified(why))
+        check.run(peer, session).map_err(|why| {
+            // What it says proves nothing, and helps whoever looks for the reason.
+            let says = self.answer.problem_code().map_or("nothing known", ProblemCode::name);
+            outgoing.unverified(format!("{why} (it says {} {says})", self.answer.status.as_u16()))
+        })
     }
 }
 
@@ -284,6 +291,7 @@ struct Check<'a> {
     status: u16,
     headers: &'a HeaderMap,
     digest: Option<&'a str>,
+    is_session_unknown: bool,
 }
 
 impl Check<'_> {
@@ -303,6 +311,11 @@ impl Check<'_> {
                 received.verify_with_secret(&base, &session.keys().server_to_caller).map_err(told)
             }
             (KeyId::Session(_), _) => Err("it is signed in another session".to_owned()),
+            // A peer that was asked in a session answers in it, or does not know it. Another answer is one to a copy of the
+            // request that names another key.
+            (KeyId::Thumbprint(_), Some(_)) if !self.is_session_unknown => {
+                Err("it is not signed in the session".to_owned())
+            }
             (KeyId::Thumbprint(_), _) => received.verify_with_key(&base, peer).map_err(told),
         }
     }

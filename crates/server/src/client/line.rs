@@ -12,10 +12,11 @@ use axum::http::{HeaderMap, Method};
 use tokio::time::timeout;
 use warifu_proto::key::{PrivateKey, Thumbprint};
 use warifu_proto::message::{SessionAnswer, SessionRequest};
+use warifu_proto::problem::ProblemCode;
 use warifu_proto::session::{SessionKeys, SessionParties};
 use warifu_proto::time::Timestamp;
 
-use super::{CallError, Outgoing, Peer, SignBy, send};
+use super::{Answer, CallError, Outgoing, Peer, SignBy, send};
 use crate::{chance, clock, session};
 
 /// How long to sign with the key after opening a session failed.
@@ -85,7 +86,7 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session to sign in; none means: sign with the key.
+    /// What to sign by.
     ///
     /// # Errors
     /// [`CallError::Unreachable`] only: then the call itself need not be tried.
@@ -95,20 +96,20 @@ impl Line {
         http: &reqwest::Client,
         peer: &Peer,
         deadline: Duration,
-    ) -> Result<Option<Arc<OpenSession>>, CallError> {
+    ) -> Result<SignedBy, CallError> {
         {
             let state = self.state();
             if let Some(open) = &state.open
                 && clock::now().plus_ms(RENEW_BEFORE_MS) < open.until
             {
-                return Ok(Some(Arc::clone(open)));
+                return Ok(SignedBy::Session(Arc::clone(open)));
             }
             if state.not_before.is_some_and(|at| Instant::now() < at) {
-                return Ok(None);
+                return Ok(SignedBy::Key);
             }
         }
         if self.opening.swap(true, Ordering::Acquire) {
-            return Ok(None);
+            return Ok(SignedBy::Key);
         }
         let _opening = Opening(&self.opening);
         // A third of the deadline, so that enough is left for the call itself.
@@ -119,12 +120,13 @@ impl Line {
             Ok(Ok(session)) => {
                 let session = Arc::new(session);
                 *state = State { open: Some(Arc::clone(&session)), not_before: None };
-                Ok(Some(session))
+                Ok(SignedBy::Session(session))
             }
             Ok(Err(NotOpened::Unreachable(error))) => Err(error),
+            Ok(Err(NotOpened::KeyUnknown(refusal))) => Ok(SignedBy::Nobody(Box::new(refusal))),
             Ok(Err(NotOpened::Otherwise)) | Err(_) => {
                 *state = State { open: None, not_before: Some(Instant::now() + PAUSE) };
-                Ok(None)
+                Ok(SignedBy::Key)
             }
         }
     }
@@ -139,8 +141,17 @@ impl Line {
     }
 }
 
+/// What a call is signed by.
+pub(super) enum SignedBy {
+    Session(Arc<OpenSession>),
+    Key,
+    /// The key, which the peer does not know: its words.
+    Nobody(Box<Answer>),
+}
+
 enum NotOpened {
     Unreachable(CallError),
+    KeyUnknown(Answer),
     Otherwise,
 }
 
@@ -162,6 +173,9 @@ async fn open(
         .map_err(told)?;
     let sent = send(http, &outgoing, SignBy::Key(identity)).await.map_err(told)?;
     let answer = sent.verified(&peer.key, None).await.map_err(told)?;
+    if answer.problem_code() == Some(ProblemCode::KeyUnknown) {
+        return Err(NotOpened::KeyUnknown(answer));
+    }
     if !answer.is_ok() {
         tracing::debug!(status = answer.status.as_u16(), "the peer opens no session");
         return Err(NotOpened::Otherwise);

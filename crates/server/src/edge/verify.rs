@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::Request;
 use axum::http::request::Parts;
@@ -25,6 +26,8 @@ pub(super) struct Exchange<'e> {
     uri: Uri,
     authority: Authority<'e>,
     claim: Claim,
+    /// Whether the answer is bound to the request's signature.
+    is_bound: AtomicBool,
 }
 
 enum Authority<'e> {
@@ -50,7 +53,7 @@ struct InSession {
 }
 
 impl<'e> Exchange<'e> {
-    /// Notes what the answer needs. The signature is read, because refusals too are bound to it, and not yet verified.
+    /// Notes what the answer needs. The signature is read, and not yet verified.
     pub(super) fn begin(edge: &'e Edge, request: &Request) -> Self {
         let headers = request.headers();
         let claim = match (joined(headers, "signature-input"), joined(headers, "signature")) {
@@ -72,7 +75,8 @@ impl<'e> Exchange<'e> {
             Some(ours) => Authority::Ours(ours),
             None => Authority::Other(target::normal(sent)),
         };
-        Self { method: request.method().clone(), uri: request.uri().clone(), authority, claim }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, authority, claim, is_bound: AtomicBool::new(false) }
     }
 
     /// The request as it is signed.
@@ -86,11 +90,21 @@ impl<'e> Exchange<'e> {
     }
 
     /// Label and bytes of the request's signature, to which the answer is bound.
+    ///
+    /// Whoever carries a message may send a copy of it with another body under the same signature, and show the caller
+    /// the refusal of the copy in place of the answer to the message. So a refusal that came before the signature was
+    /// verified is bound to nothing, and proves nothing to the caller.
     pub(super) fn signature(&self) -> Option<(&str, &[u8])> {
         match &self.claim {
-            Claim::Signed { signature, .. } => Some((signature.label(), signature.bytes())),
-            Claim::Unsigned | Claim::Unreadable(_) => None,
+            Claim::Signed { signature, .. } if self.is_bound.load(Ordering::Relaxed) => {
+                Some((signature.label(), signature.bytes()))
+            }
+            Claim::Signed { .. } | Claim::Unsigned | Claim::Unreadable(_) => None,
         }
+    }
+
+    fn bind(&self) {
+        self.is_bound.store(true, Ordering::Relaxed);
     }
 
     /// What signs the answer: the session if the request names one that is open, else the server's identity.
@@ -178,11 +192,17 @@ pub(super) fn check(
     let base =
         signature.check_request(&exchange.target(), digest.as_deref(), field).map_err(invalid)?;
     let signer = match signature.key_id() {
-        KeyId::Session(_) => by_session(edge, signature, session, &base)?,
+        KeyId::Session(_) => by_session(edge, exchange, signature, session, &base)?,
         KeyId::Thumbprint(name) => {
             let known = edge.ring.key(name).or_else(|| carried(edge, parts, raw, name));
-            let key = known.ok_or_else(key_unknown)?;
+            // Not verified, and bound all the same: a caller has to hear that it is not known. It concludes nothing about
+            // what it sent before.
+            let key = known.ok_or_else(|| {
+                exchange.bind();
+                key_unknown()
+            })?;
             signature.verify_with_key(&base, &key).map_err(invalid)?;
+            exchange.bind();
             Signer { caller: *name, session: None }
         }
     };
@@ -200,14 +220,18 @@ pub(super) fn check(
 
 fn by_session(
     edge: &Edge,
+    exchange: &Exchange<'_>,
     signature: &ReceivedSignature,
     session: Option<&InSession>,
     base: &str,
 ) -> Result<Signer, ApiProblem> {
     let session = session.ok_or_else(|| {
+        // As with an unknown key: the caller signs anew, and concludes nothing.
+        exchange.bind();
         ApiProblem::new(ProblemCode::SessionUnknown, "Sign with your key and open another session.")
     })?;
     signature.verify_with_secret(base, &session.keys.caller_to_server).map_err(invalid)?;
+    exchange.bind();
     if !edge.ring.knows(&session.caller) {
         edge.sessions.forget_key(&session.caller);
         return Err(key_unknown());

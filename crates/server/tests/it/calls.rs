@@ -11,7 +11,7 @@ use warifu_proto::key::Thumbprint;
 use warifu_server::chance;
 use warifu_server::client::{Answer, CallError, Client, EventsError, Peer};
 
-use crate::rig::{Alter, Echo, SECOND, Server, Setup, client_of, proxy};
+use crate::rig::{Alter, Echo, Hand, SECOND, Server, Setup, client_of, proxy};
 
 async fn me(client: &Client, peer: &Peer) -> Result<Answer, CallError> {
     client.call(peer, Method::GET, "/me", None, 5 * SECOND, HeaderMap::new()).await
@@ -275,4 +275,51 @@ async fn streams_are_signed_and_read_event_by_event() {
     assert_eq!(waited.unwrap().problem().unwrap().code, "not_accepted");
     assert!(took < 2 * SECOND, "{took:?}");
     assert!(events.next().await.is_none_or(|it| it.is_err()));
+}
+
+/// What lies between may send a copy of a request with another body, and show its refusal in place of the answer.
+#[tokio::test]
+async fn the_refusal_of_an_altered_copy_is_no_answer_to_the_request() {
+    let server = Server::start(Setup::default()).await;
+    let key = chance::key();
+    server.ring.add(key.public());
+    let good = Hand::new(&server, "POST", "/echo", r#"{"text":"hi"}"#).signed(&key);
+    assert_eq!(good.checked(&server).await.status, 200);
+    let large = "x".repeat(warifu_proto::limits::BODY_MAX_BYTES + 1);
+    let copies = [
+        Hand { body: br#"{"text":"ho"}"#.to_vec(), ..good.clone() },
+        Hand { body: large.into_bytes(), ..good.clone() },
+        Hand { target: "/echo?x", ..good.clone() },
+        Hand { host: "elsewhere.example".to_owned(), ..good.clone() },
+    ];
+    for copy in copies {
+        let refusal = copy.send(&server).await;
+        assert!((400..500).contains(&refusal.status), "{}", refusal.status);
+        assert!(good.base(&refusal).is_err(), "bound to the request that was answered otherwise");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_of_unknown_key_hears_so_before_its_call_is_sent() {
+    let server = Server::start(Setup::default()).await;
+    let client = client_of(chance::key());
+    let call = || {
+        let peer = server.peer();
+        let client = &client;
+        async move {
+            client
+                .call_by_known_key(&peer, Method::GET, "/me", None, SECOND, HeaderMap::new())
+                .await
+        }
+    };
+    for _ in 0..2 {
+        assert_eq!(call().await.unwrap().problem().unwrap().code, "key_unknown");
+    }
+    server.ring.add(client.identity().public());
+    assert!(call().await.unwrap().is_ok(), "as soon as it is known");
+    // In its session the peer says who it was that it no longer knows.
+    server.ring.remove(client.identity().public());
+    assert_eq!(call().await.unwrap().problem().unwrap().code, "key_unknown");
+    server.stop().await;
 }

@@ -183,7 +183,7 @@ impl Till {
         let deadline = Duration::from_millis(send.timeout_ms);
         let called = self
             .client
-            .call(&peer, method, &path, send.call.body(), deadline, HeaderMap::new())
+            .call_by_known_key(&peer, method, &path, send.call.body(), deadline, HeaderMap::new())
             .await;
         self.note(send.route.prefix, called.is_ok());
         match called {
