@@ -122,6 +122,8 @@ struct State {
     head: Head,
     copy: Copy,
     as_of_written_ms: u64,
+    /// Entries that count and are not in the copy yet, because it could not be written.
+    pending: Vec<Entry>,
 }
 
 /// A page as it is read: kinds of entries that this version does not know still count in the chain.
@@ -205,7 +207,7 @@ impl DirectoryFollower {
             head.rewind();
         }
         let (copy, directory) = Copy::open(&parts.folder, &mut head)?;
-        let state = Mutex::new(State { head, copy, as_of_written_ms: 0 });
+        let state = Mutex::new(State { head, copy, as_of_written_ms: 0, pending: Vec::new() });
         let current = watch::Sender::new(Arc::new(directory));
         let inner = Arc::new(Inner { parts, current, state });
         match first.map(|fetched| inner.apply(fetched)) {
@@ -314,10 +316,13 @@ impl Inner {
         };
         let had_news = !page.entries.is_empty();
         let mut directory = self.current();
-        let (mut new, mut ignored) = (Vec::new(), 0_usize);
+        let (mut has_new, mut ignored) = (false, 0_usize);
         for entry in page.entries.into_iter().map(LooseEntry::known) {
             match entry.map(|it| (Arc::make_mut(&mut directory).take(&it), it)) {
-                Some((Ok(Taken::New), entry)) => new.push(entry),
+                Some((Ok(Taken::New), entry)) => {
+                    has_new = true;
+                    state.pending.push(entry);
+                }
                 Some((Ok(Taken::Same), _)) => {}
                 Some((Err(_), _)) | None => ignored = ignored.saturating_add(1),
             }
@@ -330,7 +335,12 @@ impl Inner {
             .hubs()
             .filter(|hub| hub.common.is_active(now))
             .any(|hub| answer.check(&outgoing, &hub.key, None).is_ok());
-        let State { head, copy, as_of_written_ms } = &mut *state;
+        // A suspension is in force by its own signature, whatever the disk says.
+        if has_new {
+            self.current.send_replace(directory);
+        }
+        let State { head: kept, copy, as_of_written_ms, pending } = &mut *state;
+        let mut head = kept.clone();
         // Another step may have been faster with another page; then only the entries are of use.
         let is_next = head.version == after;
         if is_of_hub && is_next && continues {
@@ -341,13 +351,13 @@ impl Inner {
             head.rewind();
         }
         let is_due = head.as_of_ms.saturating_sub(*as_of_written_ms) >= AS_OF_WRITTEN_EVERY_MS;
-        if !new.is_empty() || head.version != after || is_due {
-            copy.append(&new, head)?;
+        if !pending.is_empty() || head.version != after || is_due {
+            // The position moves when the copy has got there: until then the page comes again.
+            copy.append(pending, &mut head)?;
+            pending.clear();
             *as_of_written_ms = head.as_of_ms;
         }
-        if !new.is_empty() {
-            self.current.send_replace(directory);
-        }
+        *kept = head;
         if !is_of_hub {
             return Err(FollowError::HubUnknown);
         }

@@ -48,6 +48,8 @@ impl Head {
 pub(super) struct Copy {
     folder: PathBuf,
     lines: File,
+    /// How many bytes of the lines count.
+    bytes: u64,
 }
 
 impl Copy {
@@ -87,28 +89,35 @@ impl Copy {
             head.lines = u64::try_from(good.len()).unwrap_or(u64::MAX);
         }
         let good = good.concat();
+        let bytes = u64::try_from(good.len()).unwrap_or(u64::MAX);
         if good.len() < text.len() {
             replace(folder, "directory.jsonl", &good).map_err(&failed)?;
         }
         let lines = OpenOptions::new().create(true).append(true).open(&path).map_err(&failed)?;
-        Ok((Self { folder: folder.to_owned(), lines }, directory))
+        Ok((Self { folder: folder.to_owned(), lines, bytes }, directory))
     }
 
     /// Appends entries and then says that they count.
     pub(super) fn append(&mut self, entries: &[Entry], head: &mut Head) -> Result<(), FollowError> {
         let failed = failed(&self.folder);
+        let mut added = 0;
         if !entries.is_empty() {
             let mut text = Vec::new();
             for entry in entries {
                 serde_json::to_writer(&mut text, entry).map_err(|it| failed(it.into()))?;
                 text.push(b'\n');
             }
+            // What an append that failed has left would be taken for lines that count.
+            self.lines.set_len(self.bytes).map_err(&failed)?;
             self.lines.write_all(&text).map_err(&failed)?;
             self.lines.sync_data().map_err(&failed)?;
             head.lines = head.lines.saturating_add(u64::try_from(entries.len()).unwrap_or(0));
+            added = u64::try_from(text.len()).unwrap_or(0);
         }
         let text = serde_json::to_vec(head).map_err(|it| failed(it.into()))?;
-        replace(&self.folder, "directory.head.json", &text).map_err(&failed)
+        replace(&self.folder, "directory.head.json", &text).map_err(&failed)?;
+        self.bytes = self.bytes.saturating_add(added);
+        Ok(())
     }
 }
 
