@@ -17,6 +17,7 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use warifu_proto::id::MerchantId;
+use warifu_proto::mac::sha256;
 use warifu_proto::request_id::RequestId;
 
 /// Last entry of a partition: what the next one must follow.
@@ -82,10 +83,24 @@ pub struct Snapshot {
     pub head: Head,
     /// All entries up to this position are in it.
     pub position: u64,
-    /// SHA-256 of the body.
+    /// See [`Snapshot::hash_of`].
     pub hash: [u8; 32],
     /// The state.
     pub body: Vec<u8>,
+}
+
+impl Snapshot {
+    /// The state of a partition, with the hash that it is believed by.
+    pub fn new(head: Head, position: u64, body: Vec<u8>) -> Self {
+        Self { head, position, hash: Self::hash_of(&head, &body), body }
+    }
+
+    /// SHA-256 of everything that recovery goes on from: an entry that continued a damaged chain would spoil the journal for
+    /// ever. How far a snapshot covers the journal is no part of it, as that moves.
+    pub fn hash_of(head: &Head, body: &[u8]) -> [u8; 32] {
+        let Head { partition, sequence, chain } = head;
+        sha256(&[b"warifu/snapshot/v1\n", &[*partition], &sequence.to_be_bytes(), chain, body])
+    }
 }
 
 /// Where a request was answered.

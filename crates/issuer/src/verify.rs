@@ -9,7 +9,7 @@ mod books;
 mod compare;
 mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -86,6 +86,7 @@ pub fn verify(
         books: Books::default(),
         broken: BTreeMap::new(),
         report: Report::default(),
+        snapshots_met: BTreeSet::new(),
         undo: UndoLog::default(),
         prefix,
         vault,
@@ -129,10 +130,17 @@ pub fn verify(
         });
     }
     work.states();
-    let mut report = work.report;
-    report.expect(files.snapshots.keys().all(|it| it.1 <= position), || {
-        format!("a snapshot covers more than the journal, which ends at position {position}")
-    });
+    let Work { snapshots_met, broken, mut report, .. } = work;
+    for ((partition, sequence), line) in &files.snapshots {
+        report.expect(line.covers <= position, || {
+            format!("a snapshot of partition {partition:02} covers position {}, and the journal ends at {position}: its end is lost", line.covers)
+        });
+        // Before its first entry a partition has a snapshot too.
+        let is_met = *sequence == 0 || snapshots_met.contains(&(*partition, *sequence));
+        report.expect(is_met || broken.contains_key(partition), || {
+            format!("the snapshot of partition {partition:02} at {sequence} is of no moment of the journal")
+        });
+    }
     report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
@@ -144,6 +152,7 @@ struct Work<'a> {
     /// Partitions that can't be followed any further, with the sequence they broke at.
     broken: BTreeMap<u8, u64>,
     report: Report,
+    snapshots_met: BTreeSet<(u8, u64)>,
     undo: UndoLog,
     prefix: Prefix,
     vault: &'a Vault,

@@ -28,7 +28,7 @@ use warifu_core::partition::WINDOW;
 use warifu_core::payment::PaymentPlace;
 use warifu_core::place::id_in;
 use warifu_core::vault::Vault;
-use warifu_issuer::engine::recover::{fold_from_the_beginning, recover};
+use warifu_issuer::engine::recover::{Recovered, fold_from_the_beginning, recover};
 use warifu_issuer::engine::{Answer, Ask, Engine, EngineConfig, PaymentState, Refused};
 use warifu_issuer::store::Store;
 use warifu_issuer::store::model::ModelStore;

@@ -13,7 +13,6 @@ use warifu_core::partition::Partition;
 use warifu_core::undo::UndoLog;
 use warifu_core::vault::Vault;
 use warifu_proto::limits::PARTITIONS;
-use warifu_proto::mac::sha256;
 
 use crate::engine::chain;
 use crate::store::{Frame, Head, Snapshot, Store};
@@ -89,7 +88,8 @@ impl Folded {
     }
 
     fn of_snapshot(snapshot: &Snapshot, vault: &Vault) -> anyhow::Result<Self> {
-        anyhow::ensure!(sha256(&[&snapshot.body]) == snapshot.hash, "its bytes are damaged");
+        let hash = Snapshot::hash_of(&snapshot.head, &snapshot.body);
+        anyhow::ensure!(hash == snapshot.hash, "its bytes are damaged");
         let state = Partition::from_snapshot(&snapshot.body, vault)?;
         anyhow::ensure!(
             state.sequence() == snapshot.head.sequence && state.number() == snapshot.head.partition,
@@ -295,12 +295,7 @@ pub fn take_snapshots(
                 continue;
             }
             let body = folded.state.to_snapshot_of(bytes, vault);
-            store.put_snapshot(&Snapshot {
-                head: folded.head,
-                position: recovered.position,
-                hash: sha256(&[&body]),
-                body,
-            })?;
+            store.put_snapshot(&Snapshot::new(folded.head, recovered.position, body))?;
         }
     }
     Ok(())

@@ -6,12 +6,11 @@ use rusqlite::Row;
 use warifu_core::partition::Partition;
 use warifu_core::payment::payment_place;
 use warifu_proto::id::{MerchantId, PaymentId};
-use warifu_proto::mac::sha256;
 
 use super::books::{Books, request_key};
 use super::files::Files;
 use super::{Report, Work};
-use crate::store::Frame;
+use crate::store::{Frame, Snapshot};
 use crate::views::{standing_name, status_name};
 
 /// The two ways, at the end.
@@ -86,7 +85,15 @@ impl Work<'_> {
     pub(super) fn snapshots(&mut self, files: &Files, frame: &Frame) -> anyhow::Result<()> {
         for head in &frame.after {
             let key = (head.partition, head.sequence);
-            let Some(hash) = files.snapshots.get(&key) else { continue };
+            let former = files.snapshots.range((key.0, 0)..key);
+            let position = frame.last_position();
+            for ((_, sequence), _) in former.filter(|it| it.1.covers >= position) {
+                self.report.expect(false, || {
+                    format!("the snapshot of partition {:02} at {sequence} covers position {position}, whose entries it lacks", key.0)
+                });
+            }
+            let Some(line) = files.snapshots.get(&key) else { continue };
+            self.snapshots_met.insert(key);
             let Some(folded) = self.folded.get(&head.partition) else { continue };
             if self.broken.contains_key(&head.partition) {
                 continue;
@@ -96,7 +103,9 @@ impl Work<'_> {
                 [i64::from(key.0), i64::try_from(key.1)?],
                 |row| row.get(0),
             )?;
-            let agrees = sha256(&[&body]) == *hash && folded.state.to_snapshot(self.vault) == body;
+            let agrees = line.head == *head
+                && Snapshot::hash_of(head, &body) == line.hash
+                && folded.state.to_snapshot(self.vault) == body;
             self.report.count("snapshots", 1);
             self.report.expect(agrees, || {
                 format!("the snapshot of partition {:02} at {} is not its state", key.0, key.1)

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags, params};
 use warifu_proto::code::Prefix;
 
-use crate::store::{Frame, frame};
+use crate::store::{Frame, Head, frame};
 
 /// All of them, as they were when the verification began.
 pub(super) struct Files {
@@ -16,12 +16,20 @@ pub(super) struct Files {
     end: u64,
     pub(super) viewed: u64,
     pub(super) indexed: u64,
-    /// Partition and sequence, with the position that each covers.
-    pub(super) snapshots: BTreeMap<(u8, u64), [u8; 32]>,
+    /// By partition and sequence.
+    pub(super) snapshots: BTreeMap<(u8, u64), SnapshotLine>,
     journal: Connection,
     pub(super) index: Connection,
     pub(super) views: Connection,
     pub(super) snapshot_bodies: Connection,
+}
+
+/// A snapshot without its body.
+pub(super) struct SnapshotLine {
+    pub(super) head: Head,
+    /// Up to which position of the journal it says that it holds everything.
+    pub(super) covers: u64,
+    pub(super) hash: [u8; 32],
 }
 
 impl Files {
@@ -33,8 +41,13 @@ impl Files {
         let indexed = cursor(&index)?;
         let snapshot_bodies = open(data, "snapshots.db")?;
         let snapshots = snapshot_bodies
-            .prepare("SELECT partition, sequence, hash FROM snapshot")?
-            .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?
+            .prepare("SELECT partition, sequence, chain, position, hash FROM snapshot")?
+            .query_map([], |row| {
+                let (partition, sequence) = (row.get(0)?, row.get(1)?);
+                let head = Head { partition, sequence, chain: row.get(2)? };
+                let line = SnapshotLine { head, covers: row.get(3)?, hash: row.get(4)? };
+                Ok(((partition, sequence), line))
+            })?
             .collect::<Result<_, _>>()?;
         let journal = open(data, "journal.db")?;
         let meta = |key: &str| -> rusqlite::Result<Vec<u8>> {

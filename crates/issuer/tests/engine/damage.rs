@@ -190,13 +190,17 @@ fn a_damaged_snapshot_is_passed_over_for_the_journal() {
     let store = SqliteStore::open(folder.path(), prefix()).unwrap();
     let before = hashes(&store);
     drop(store);
-    let snapshots = Connection::open(folder.path().join("snapshots.db")).unwrap();
-    snapshots.execute("UPDATE snapshot SET body = zeroblob(length(body))", []).unwrap();
-    drop(snapshots);
-    let store = SqliteStore::open(folder.path(), prefix()).unwrap();
-    let recovered = recover(&store, &vault(), None).unwrap();
-    assert_eq!(
-        recovered.partitions.values().map(|it| it.state.state_hash(&vault())).collect::<Vec<_>>(),
-        before
-    );
+    // Also the chain: an entry that went on from a wrong one would spoil the journal for ever.
+    for damage in ["body = zeroblob(length(body))", "chain = zeroblob(32)"] {
+        let snapshots = Connection::open(folder.path().join("snapshots.db")).unwrap();
+        snapshots.execute(&format!("UPDATE snapshot SET {damage}"), []).unwrap();
+        drop(snapshots);
+        let store = SqliteStore::open(folder.path(), prefix()).unwrap();
+        let recovered = recover(&store, &vault(), None).unwrap();
+        let after = recovered.partitions.values().map(|it| it.state.state_hash(&vault()));
+        assert_eq!(after.collect::<Vec<_>>(), before, "{damage}");
+        let whole = fold_from_the_beginning(&store, &vault()).unwrap();
+        let heads = |it: &Recovered| it.partitions.values().map(|it| it.head).collect::<Vec<_>>();
+        assert_eq!(heads(&recovered), heads(&whole), "{damage}");
+    }
 }

@@ -98,7 +98,7 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
     for what in ["entries", "snapshots", "changed payments", "view rows", "index rows"] {
         assert!(report.checked.get(what).is_some_and(|it| *it > 0), "{what}: {report:?}");
     }
-    let damages: [(&str, &str, &str); 13] = [
+    let damages: [(&str, &str, &str); 16] = [
         ("views.db", "UPDATE account SET balance_minor = balance_minor + 1", "views: account"),
         ("views.db", "UPDATE account SET reserved_minor = 0", "views: account"),
         (
@@ -123,6 +123,17 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
             "UPDATE snapshot SET body = CAST(body || x'00' AS BLOB) WHERE partition = 7",
             "snapshot of partition 07",
         ),
+        (
+            "snapshots.db",
+            "UPDATE snapshot SET chain = zeroblob(32) WHERE partition = 7",
+            "snapshot of partition 07",
+        ),
+        (
+            "snapshots.db",
+            "UPDATE snapshot SET sequence = sequence - 1 WHERE partition = 7",
+            "snapshot of partition 07",
+        ),
+        ("snapshots.db", "UPDATE snapshot SET position = position + 1", "its end is lost"),
         (
             "journal.db",
             "DROP TRIGGER frame_is_never_deleted; DELETE FROM frame WHERE position = (SELECT max(position) FROM frame)",
