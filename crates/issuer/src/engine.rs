@@ -182,12 +182,16 @@ pub struct EngineConfig {
     pub queue_max: usize,
     /// Entries between snapshots.
     pub snapshot_every: u64,
+    /// A full batch of at least so many commands is committed by a second thread. Deciding the next one then takes longer than
+    /// handing this one over, which are two wake-ups of a thread.
+    pub hand_over_min: usize,
 }
 
 impl EngineConfig {
     /// The defaults: batches of 512, a queue of 4 096, a snapshot every million entries.
     pub fn new(prefix: Prefix) -> Self {
-        Self { prefix, batch_max: 512, queue_max: 4096, snapshot_every: 1_000_000 }
+        let (batch_max, queue_max, snapshot_every) = (512, 4096, 1_000_000);
+        Self { prefix, batch_max, queue_max, snapshot_every, hand_over_min: 32 }
     }
 }
 

@@ -418,10 +418,9 @@ impl Sender {
             .await?;
         match answer.status.as_u16() {
             200..=299 => Ok(Ok(serde_json::from_slice::<NoticesAnswer>(&answer.body)?.results)),
-            status @ (401 | 403 | 421 | 429 | 500..=599) => {
-                anyhow::bail!("the hub answered {status}")
-            }
-            status => Ok(Err(status)),
+            // Only these can be about a notice. Anything else, such as a hub without this call, is about the hub.
+            status @ (400 | 409 | 413 | 422) => Ok(Err(status)),
+            status => anyhow::bail!("the hub answered {status}"),
         }
     }
 

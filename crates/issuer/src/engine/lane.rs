@@ -219,7 +219,7 @@ impl Lane {
             self.end_waits(now);
             self.end_due(now);
             self.land();
-            self.commit(taken == self.config.batch_max);
+            self.commit(taken == self.config.batch_max && taken >= self.config.hand_over_min);
             self.tell_age(now);
             if self.shared.stopping.load(Ordering::Acquire) {
                 // What was taken is answered; what still waits for a registration gets its last word.

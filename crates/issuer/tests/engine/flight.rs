@@ -26,7 +26,7 @@ fn top_up(account: AccountId, name: &str, minor: u64) -> Command {
 }
 
 fn small_batches(store: &Arc<Wrapped>, batch_max: usize) -> Engine {
-    let config = EngineConfig { batch_max, ..EngineConfig::new(prefix()) };
+    let config = EngineConfig { batch_max, hand_over_min: 1, ..EngineConfig::new(prefix()) };
     Engine::start(config, Arc::clone(store) as _, vault()).unwrap()
 }
 

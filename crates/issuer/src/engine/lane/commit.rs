@@ -119,8 +119,8 @@ fn refuse_all(answers: &mut Answers) {
 }
 
 impl Lane {
-    /// Commits what was decided. A full batch goes to the committer, and what becomes of it says [`Lane::land`].
-    pub(super) fn commit(&mut self, is_full: bool) {
+    /// Commits what was decided. What is handed over goes to the committer, and [`Lane::land`] says what became of it.
+    pub(super) fn commit(&mut self, is_handed_over: bool) {
         if self.is_unsure {
             self.batch = Batch::default();
             return self.answers.clear();
@@ -134,7 +134,7 @@ impl Lane {
             after: batch.after.clone(),
             claimed: std::mem::take(&mut self.claimed),
         };
-        if is_full {
+        if is_handed_over {
             self.flight = Some(flight);
             return self.committer.commit(batch, std::mem::take(&mut self.answers));
         }
