@@ -155,9 +155,11 @@ impl<'a> Reader<'a> {
         mut item: impl FnMut(&mut Self) -> Result<T, LayoutError>,
     ) -> Result<Vec<T>, LayoutError> {
         let count = self.u64()?;
-        // The count is not believed when reserving, for it may be damaged: no more than the bytes that are left.
-        let room = self.0.len().checked_div(size_of::<T>()).unwrap_or_default();
-        let mut items = Vec::with_capacity(usize::try_from(count).unwrap_or(room).min(room));
+        // The count is not believed when reserving, for it may be damaged: an item takes a quarter of its size in memory
+        // or more. With room for those that come next, or the first of them would move all.
+        let room = self.0.len().saturating_mul(4).checked_div(size_of::<T>()).unwrap_or_default();
+        let likely = usize::try_from(count).unwrap_or(room).min(room);
+        let mut items = Vec::with_capacity(likely.saturating_add(likely / 16));
         for _ in 0..count {
             items.push(item(self)?);
         }

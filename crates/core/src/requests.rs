@@ -78,27 +78,42 @@ impl Requests {
         self.lines.len()
     }
 
+    /// Of lines in order of sequence, found by a table with this secret.
+    pub(crate) fn of(lines: Vec<Line>, secret: u64) -> Self {
+        let newest = HashTable::with_capacity(lines.len());
+        let hasher = FixedState::with_seed(secret);
+        let mut all = Self { lines: lines.into(), first: 0, newest, hasher };
+        for number in (0..).take(all.lines.len()) {
+            all.point_to(number);
+        }
+        all
+    }
+
     /// Adds the newest line. An older one of the same id stays, and is no longer what the id stands for: its number is
     /// given back.
     pub(crate) fn add(&mut self, new: Line) -> Option<LineNumber> {
+        let behind = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
+        self.lines.push_back(new);
+        self.point_to(self.first.saturating_add(behind))
+    }
+
+    /// From now on the id of this line stands for it; gives back what it stood for.
+    fn point_to(&mut self, number: LineNumber) -> Option<LineNumber> {
         let Self { lines, first, newest, hasher } = self;
-        let number = first.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+        let new = line(lines, *first, number)?;
         let hash_of = |it: &LineNumber| {
             line(lines, *first, *it).map_or(0, |it| hasher.hash_one((it.caller, &it.request)))
         };
         let is_it = |it: &LineNumber| {
             line(lines, *first, *it).is_some_and(|it| it.is_of(new.caller, &new.request))
         };
-        let hash = hasher.hash_one((new.caller, &new.request));
-        let before = match newest.entry(hash, is_it, hash_of) {
+        match newest.entry(hash_of(&number), is_it, hash_of) {
             Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), number)),
             Entry::Vacant(place) => {
                 place.insert(number);
                 None
             }
-        };
-        lines.push_back(new);
-        before
+        }
     }
 
     /// Takes the newest line out again, and puts the one that it had superseded in its place.

@@ -18,7 +18,7 @@ use crate::layout::{LayoutError, Reader, Writer};
 use crate::limits::Limits;
 use crate::partition::{Answered, Partition, Past, Remembered, credential_id};
 use crate::payment_book::PaymentBook;
-use crate::requests::Line;
+use crate::requests::{Line, Requests};
 use crate::vault::Vault;
 
 const VERSION: u8 = 1;
@@ -120,10 +120,7 @@ impl Partition {
             };
             Ok(Line { caller, request, remembered: Remembered { sequence, digest, answered } })
         };
-        self.requests.take_secret(vault.table_secret());
-        for line in from.many(line)? {
-            self.requests.add(line);
-        }
+        self.requests = Requests::of(from.many(line)?, vault.table_secret());
         Ok(())
     }
 
