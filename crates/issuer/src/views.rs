@@ -394,7 +394,7 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 fn position(views: &Connection) -> rusqlite::Result<u64> {
-    views.query_row("SELECT position FROM cursor", [], |row| row.get(0))
+    views.prepare_cached("SELECT position FROM cursor")?.query_row([], |row| row.get(0))
 }
 
 /// Brings the views to the end of the journal; says how far they have got.
@@ -408,7 +408,7 @@ fn catch_up(writer: &mut Connection, store: &dyn Store, prefix: Prefix) -> anyho
         for frame in &frames {
             view_frame(&transaction, frame, prefix)?;
         }
-        transaction.execute("UPDATE cursor SET position = ?1", [reached])?;
+        transaction.prepare_cached("UPDATE cursor SET position = ?1")?.execute([reached])?;
         transaction.commit()?;
         position = reached;
     }

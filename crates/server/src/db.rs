@@ -82,6 +82,9 @@ fn prepare(connection: &Connection, durability: Durability) -> rusqlite::Result<
     // Names in double quotes are names, never silently texts.
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    // A plan never depends on what is bound: without this, a statement on a table with a partial index is prepared anew
+    // at every use.
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
