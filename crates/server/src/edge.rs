@@ -1,7 +1,7 @@
 //! The edge: what happens to every request before its handler and to every answer after it.
 //!
 //! In this order: a log id; overload (`503 not_accepted`, before body and signature are touched); method and target;
-//! the body, once, up to [`BODY_MAX_BYTES`](warifu_proto::limits::BODY_MAX_BYTES); the signature, if there is one; the handler, a panic in it caught; the
+//! the body, once, up to [`BODY_MAX_BYTES`](warifu_proto::limits::BODY_MAX_BYTES); a place among the calls in flight; the signature, if there is one; the handler, a panic in it caught; the
 //! answer's digest and signature, by the same kind of key that the request was signed with; one log line for a
 //! failure; metrics.
 //!
@@ -128,9 +128,9 @@ impl Edge {
         &self.sessions
     }
 
-    fn slot(&self, request: &Request) -> Option<count::Slot<'_>> {
+    fn slots(&self, request: &Request) -> &count::Slots {
         let waits = serve::asks_to_wait(request.method(), request.uri());
-        if waits { self.waiting.take() } else { self.working.take() }
+        if waits { &self.waiting } else { &self.working }
     }
 }
 
@@ -155,12 +155,9 @@ async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Re
     let span = tracing::debug_span!("request", request = %log_id);
     let response = async {
         let exchange = verify::Exchange::begin(&edge, &request);
-        let response = match edge.slot(&request) {
-            None => body::closing(&request, overloaded()),
-            Some(_slot) => match receive(&edge, &exchange, log_id, request).await {
-                Ok(request) => run(request, next).await,
-                Err(refused) => refused,
-            },
+        let response = match receive(&edge, &exchange, log_id, request).await {
+            Ok((request, _slot)) => run(request, next).await,
+            Err(refused) => refused,
         };
         let about = answer::About { log_id, route, started };
         answer::finish(&edge, &exchange, &about, response).await
@@ -176,21 +173,28 @@ fn overloaded() -> ApiProblem {
         .retry_after_s(1)
 }
 
-/// Everything between the wire and the handler.
-async fn receive(
-    edge: &Edge,
+/// Everything between the wire and the handler, with the place that the call takes.
+///
+/// It is taken when there is something to do: bodies that strangers never finish would hold the places of payments.
+async fn receive<'a>(
+    edge: &'a Edge,
     exchange: &verify::Exchange<'_>,
     log_id: LogId,
     request: Request,
-) -> Result<Request, Response> {
+) -> Result<(Request, count::Slot<'a>), Response> {
+    let slots = edge.slots(&request);
+    if !slots.has_room() {
+        return Err(body::closing(&request, overloaded()));
+    }
     if let Err(problem) = target::check(&request) {
         return Err(body::closing(&request, problem));
     }
     let (mut parts, body) = request.into_parts();
     let raw = body::read(&parts.headers, body).await?;
+    let slot = slots.take().ok_or_else(|| overloaded().into_response())?;
     let signer = verify::check(edge, exchange, &parts, &raw).map_err(|it| it.into_response())?;
     parts.extensions.insert(Received { signer, raw: raw.clone(), log_id });
-    Ok(Request::from_parts(parts, raw.into()))
+    Ok((Request::from_parts(parts, raw.into()), slot))
 }
 
 async fn run(mut request: Request, next: Next) -> Response {

@@ -24,6 +24,11 @@ impl Slots {
         Self { taken: AtomicUsize::new(0), max }
     }
 
+    /// Whether a place is free at the moment.
+    pub(super) fn has_room(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < self.max
+    }
+
     /// Takes a place, if one is free.
     pub(super) fn take(&self) -> Option<Slot<'_>> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +108,9 @@ mod tests {
         let slots = Slots::new(2);
         let (one, two) = (slots.take(), slots.take());
         assert!(one.is_some() && two.is_some() && slots.take().is_none());
+        assert!(!slots.has_room());
         drop(one);
+        assert!(slots.has_room());
         let three = slots.take();
         assert!(three.is_some() && slots.take().is_none());
         drop((two, three));

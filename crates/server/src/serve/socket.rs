@@ -1,5 +1,6 @@
-//! A connection's socket with two habits that the HTTP library does not have: the header of a request must arrive in
-//! time once it has begun, and a connection that is closed with a request's body still on it is closed gently.
+//! A connection's socket with three habits that the HTTP library does not have: the header of a request must arrive in
+//! time once it has begun, an answer must be taken, and a connection that is closed with a request's body still on it is
+//! closed gently.
 //!
 //! A plain close would reset the connection: the peer, still sending, might never read why it was refused. So our half
 //! is closed, and what still comes is thrown away for a while.
@@ -20,6 +21,9 @@ use super::{HEADER_TIMEOUT, Stopping};
 /// How long, and how much in bytes, is thrown away behind a refused body.
 const LINGER: Duration = Duration::from_secs(3);
 const LINGER_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long a peer may take nothing of an answer. Whoever asks and never reads would keep the answer in memory, and the
+/// connection's place, for good.
+const STALL: Duration = Duration::from_secs(20);
 
 /// What service and socket of one connection tell each other.
 #[derive(Debug)]
@@ -67,13 +71,32 @@ pub(super) struct Socket<S> {
     watched: Arc<Watched>,
     /// Runs while a header arrives, and while the rest of a refused body is thrown away. One timer a connection.
     timer: Pin<Box<Sleep>>,
+    /// Runs while the peer takes nothing; made by the first write that has to wait.
+    stalled: Option<Pin<Box<Sleep>>>,
     thrown_away: Option<usize>,
 }
 
 impl<S> Socket<S> {
     pub(super) fn new(inner: S, watched: Arc<Watched>) -> Self {
         let timer = Box::pin(tokio::time::sleep(HEADER_TIMEOUT));
-        Self { inner, watched, timer, thrown_away: None }
+        Self { inner, watched, timer, stalled: None, thrown_away: None }
+    }
+}
+
+impl<S> Socket<S> {
+    /// Lets a write wait for [`STALL`] and no longer. Each part that the peer takes begins the time anew.
+    fn in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -107,7 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, from)
+        let written = Pin::new(&mut self.inner).poll_write(cx, from);
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -115,7 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, from)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, from);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,7 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.in_time(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -153,5 +179,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
                 Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_slowly_is_not() {
+        let (_stopped, stopping) = tokio::sync::watch::channel(());
+        let watched = Arc::new(Watched::new(Stopping(stopping)));
+        let (mine, mut theirs) = tokio::io::duplex(10);
+        let mut socket = Socket::new(mine, watched);
+        let slowly = async {
+            for _ in 0..10 {
+                tokio::time::sleep(STALL * 9 / 10).await;
+                theirs.read_exact(&mut [0; 10]).await.unwrap();
+            }
+            theirs
+        };
+        let (written, theirs) = tokio::join!(socket.write_all(&[7; 105]), slowly);
+        written.unwrap();
+        let began = Instant::now();
+        let given_up = socket.write_all(&[7; 105]).await.unwrap_err();
+        assert_eq!(given_up.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), STALL.as_secs());
+        drop(theirs);
     }
 }

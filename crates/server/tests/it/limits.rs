@@ -99,6 +99,20 @@ async fn slow_bodies_and_slow_headers_end_after_ten_seconds() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_ends_holds_no_place_among_the_calls() {
+    let server = Server::start(Setup { max_in_flight: 1, ..Setup::default() }).await;
+    let unfinished = Hand::new(&server, "POST", "/anyone", "x");
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream.write_all(unfinished.head(100).as_bytes()).await.unwrap();
+    stream.write_all(b"{").await.unwrap();
+    tokio::time::sleep(SECOND / 5).await;
+    let hand = Hand::new(&server, "GET", "/who", "");
+    assert_eq!(hand.checked(&server).await.status, 200);
+    drop(stream);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn plain_http_is_for_loopback_only() {
     let world = "0.0.0.0:0".parse().unwrap();
     let error = serve::bind(world, None).await.unwrap_err();
