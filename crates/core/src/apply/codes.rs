@@ -12,6 +12,9 @@ use crate::entry::{Registered, Withdrawn};
 use crate::partition::Partition;
 use crate::undo::{Old, UndoLog};
 
+/// A slot that is full gets room for so many more codes.
+const SLOT_STEP: usize = 4;
+
 impl Partition {
     pub(super) fn register(&mut self, it: &Registered, at: Timestamp, undo: &mut UndoLog) -> Fit {
         self.book(it, at, undo)?;
@@ -34,7 +37,12 @@ impl Partition {
         if retires_at > at {
             usage.add_code(CodeRef { slot, code_sequence: it.code_sequence });
         }
-        self.codes.slot_mut(usize::from(slot)).push(BookedCode {
+        let codes = self.codes.slot_mut(usize::from(slot));
+        if codes.len() == codes.capacity() {
+            // Most slots stay at a handful: twice as much room would be the largest thing in memory.
+            codes.reserve_exact(SLOT_STEP);
+        }
+        codes.push(BookedCode {
             credential_number: it.credential_number,
             code_sequence: it.code_sequence,
             tag: it.tag,
