@@ -148,10 +148,17 @@ fn log(
     let cause = cause.as_deref();
     let took_us = u64::try_from(about.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (request, method, route) = (about.log_id, exchange.method().as_str(), about.route);
-    let status = status.as_u16();
-    if status >= 500 {
-        tracing::error!(%request, method, route, status, code, cause, took_us, "request failed");
-    } else {
-        tracing::info!(%request, method, route, status, code, cause, took_us, "request refused");
+    let number = status.as_u16();
+    match status {
+        // Overload and stopping: nothing happened, the metrics count them, and there may be thousands a second.
+        StatusCode::SERVICE_UNAVAILABLE if cause.is_none() => {
+            tracing::debug!(%request, method, route, status = number, code, took_us, "request refused");
+        }
+        status if status.is_server_error() => {
+            tracing::error!(%request, method, route, status = number, code, cause, took_us, "request failed");
+        }
+        _ => {
+            tracing::info!(%request, method, route, status = number, code, cause, took_us, "request refused");
+        }
     }
 }

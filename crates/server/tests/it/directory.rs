@@ -250,6 +250,47 @@ async fn news_arrive_while_following_and_the_hub_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_suspension_counts_and_comes_again_while_the_copy_cannot_be_written() {
+    let (feed, hub, dir) = (Feed::new(), Arc::new(chance::key()), tempfile::tempdir().unwrap());
+    feed.add_hub(&hub);
+    let (id, about) = common::<IssuerKind>(1, "active");
+    let entry = issuer(about.clone(), "71000001");
+    feed.add(EntryKind::Issuer, &entry, &feed.registrar);
+    let server = serve(&feed, &hub).await;
+    let parts = parts(&feed, &server, &dir);
+    let follower = DirectoryFollower::open(parts.clone()).await.unwrap();
+    follower.refresh_once().await.unwrap();
+    let status = |follower: &DirectoryFollower| {
+        let directory = follower.current();
+        directory
+            .issuers()
+            .find(|it| it.common.id == id)
+            .map(|it| it.common.is_active(clock::now()))
+    };
+    assert_eq!(status(&follower), Some(true));
+
+    // Nothing can be put in the place of the head: a folder is there.
+    let blocked = follower.folder().join("directory.head.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    let suspended = merged(entry, json!({ "revision": 2, "status": "suspended" }));
+    feed.add(EntryKind::Issuer, &suspended, &feed.registrar);
+    for _ in 0..2 {
+        let error = follower.refresh_once().await.unwrap_err();
+        assert!(matches!(error, FollowError::Io(..)), "{error}");
+        assert_eq!(status(&follower), Some(false), "in force at once");
+    }
+    // A restart knows what the copy knows, and the suspension comes again.
+    let again = DirectoryFollower::open(parts.clone()).await.unwrap();
+    assert_eq!(status(&again), Some(true));
+    std::fs::remove_dir(&blocked).unwrap();
+    again.refresh_once().await.unwrap();
+    assert_eq!(status(&again), Some(false));
+    drop(again);
+    server.stop().await;
+    assert_eq!(status(&DirectoryFollower::open(parts).await.unwrap()), Some(false));
+}
+
+#[tokio::test]
 async fn a_wrong_registrar_or_network_is_refused() {
     let (feed, hub, dir) = (Feed::new(), Arc::new(chance::key()), tempfile::tempdir().unwrap());
     feed.add_hub(&hub);
