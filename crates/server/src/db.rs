@@ -57,6 +57,22 @@ pub fn open(path: impl AsRef<Path>, durability: Durability) -> rusqlite::Result<
     Ok(connection)
 }
 
+/// The same, where a file that is made gets pages of this size, a power of two from 512 to 65 536: large ones for large
+/// rows, which are written in a few parts then instead of thousands.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_pages(
+    path: impl AsRef<Path>,
+    page_bytes: u32,
+    durability: Durability,
+) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "page_size", page_bytes)?;
+    prepare(&connection, durability)?;
+    Ok(connection)
+}
+
 /// Opens a database in memory: for tests, with the same settings as far as they apply.
 ///
 /// # Errors

@@ -101,7 +101,9 @@ impl SqliteStore {
         // 64 MiB between checkpoints: the index is written at random places, and a page is often written again.
         index_writer.pragma_update(None, "wal_autocheckpoint", 16_384)?;
         index_writer.pragma_update(None, "cache_size", -65_536)?;
-        let snapshots = db::open(at("snapshots.db"), Durability::Full)?;
+        let snapshots = db::open_with_pages(at("snapshots.db"), 65_536, Durability::Full)?;
+        // In pages: 16 MiB.
+        snapshots.pragma_update(None, "wal_autocheckpoint", 256)?;
         db::migrate(&snapshots, SNAPSHOTS)?;
         let mut store = Self {
             journal_id,
