@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER};
+use hyper::http::uri::{Authority, InvalidUri};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -265,12 +266,20 @@ impl Line {
 }
 
 async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, Fault> {
-    let stream = TcpStream::connect(authority).await.map_err(broke)?;
+    let (host, port) = address_of(authority).map_err(broke)?;
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(broke)?;
     stream.set_nodelay(true).map_err(broke)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broke)?;
     // What ends the connection reaches the call that used it.
     tokio::spawn(async move { connection.await.unwrap_or_default() });
     Ok(sender)
+}
+
+/// Where an authority is reached. It goes without the port that its scheme has anyway.
+fn address_of(authority: &str) -> Result<(String, u16), InvalidUri> {
+    let authority: Authority = authority.parse()?;
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    Ok((host, authority.port_u16().unwrap_or(80)))
 }
 
 fn broke(error: impl Display) -> Fault {
@@ -323,6 +332,19 @@ mod tests {
         let status = StatusCode::from_u16(status).expect("a status");
         let after = retry_after_s.map(Duration::from_secs);
         assert_eq!(NotDone::told(status, after, body.as_bytes()).to_string(), want);
+    }
+
+    #[test]
+    fn an_address_has_the_port_of_its_scheme() {
+        for (authority, host, port) in [
+            ("10.0.0.1:7001", "10.0.0.1", 7001),
+            ("pay.example", "pay.example", 80),
+            ("[::1]:7001", "::1", 7001),
+            ("[::1]", "::1", 80),
+        ] {
+            assert_eq!(address_of(authority).unwrap(), (host.to_owned(), port));
+        }
+        assert!(address_of("a b").is_err());
     }
 
     #[test]
