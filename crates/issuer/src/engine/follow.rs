@@ -21,10 +21,10 @@ const READ_BYTES: usize = 12 << 20;
 /// How often the index looks for news.
 const IDLE: Duration = Duration::from_millis(20);
 /// So many entries of one partition are indexed at once, or what came in [`INDEX_EVERY`]: many in one transaction cost
-/// little more than a few, because they share pages. It is a quarter of the window that memory has.
-const INDEX_AT: u64 = WINDOW / 4;
+/// little more than a few, because they share pages. It is a third of the window that memory has.
+const INDEX_AT: u64 = WINDOW / 3;
 /// See [`INDEX_AT`].
-const INDEX_EVERY: Duration = Duration::from_millis(500);
+const INDEX_EVERY: Duration = Duration::from_secs(1);
 
 /// Brings the index up to the end of the journal.
 ///
