@@ -86,6 +86,9 @@ pub(crate) enum StoreError {
     /// The write was taken and nobody said what became of it.
     #[error("the store ended without an answer")]
     Lost,
+    /// Nothing was written: another write of the same transaction made SQLite end it.
+    #[error("the database ended the transaction by itself")]
+    Undone,
     /// SQLite said no.
     #[error("the database failed")]
     Database(#[source] Arc<rusqlite::Error>),
@@ -105,7 +108,7 @@ impl From<StoreError> for ApiProblem {
                     "the hub's store takes no writes at the moment: repeat the same request";
                 Self::new(ProblemCode::NotAccepted, detail).caused_by(err)
             }
-            StoreError::Lost | StoreError::Database(_) => Self::internal(err),
+            StoreError::Lost | StoreError::Undone | StoreError::Database(_) => Self::internal(err),
         }
     }
 }

@@ -189,10 +189,20 @@ impl Feed {
             return Ok(report);
         }
         report.taken = news.len();
-        if let Err(err) = self.store.log_entries(news.clone()).await {
-            work.directory = Directory::clone(&before.directory);
-            return Err(err);
+        match self.store.log_entries(news.clone()).await {
+            Ok(()) => {
+                self.publish(&mut work, after, &news);
+                Ok(report)
+            }
+            Err(err) => {
+                let stored = self.publish_stored(&mut work).await;
+                if stored == news { Ok(report) } else { Err(err) }
+            }
         }
+    }
+
+    /// Lets everybody see what is in the log now.
+    fn publish(&self, work: &mut Work, mut after: Published, news: &[Logged]) {
         let who = |kind| matches!(kind, EntryKind::Issuer | EntryKind::Merchant);
         after.directory = Arc::new(work.directory.clone());
         if news.iter().any(|it| who(it.entry.kind)) {
@@ -200,7 +210,32 @@ impl Feed {
         }
         news.iter().for_each(|it| work.remember(&it.entry));
         self.published.send_replace(Arc::new(after));
-        Ok(report)
+    }
+
+    /// After a write that is said to have failed: goes by what the log really holds. A position that is on disk
+    /// and not in memory would be given out again, and refused by the log each time.
+    async fn publish_stored(&self, work: &mut Work) -> Vec<Logged> {
+        let before = self.now();
+        work.directory = Directory::clone(&before.directory);
+        let found = self.store.entries_after(before.version, false, PAGE_MAX).await;
+        let found = found.unwrap_or_else(|err| {
+            tracing::error!(error = ?err, "the directory's log can't be read");
+            Vec::new()
+        });
+        let mut after = Published::clone(&before);
+        let mut stored = Vec::new();
+        for logged in found {
+            if let Err(err) = check(work, &after, &logged) {
+                tracing::error!(error = ?err, version = logged.version, "the directory's log is damaged");
+                break;
+            }
+            after.push(logged.clone());
+            stored.push(logged);
+        }
+        if !stored.is_empty() {
+            self.publish(work, after, &stored);
+        }
+        stored
     }
 
     /// The entries after a position, waiting for some if there are none. A `version` below `after` in the page says

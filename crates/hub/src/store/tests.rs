@@ -155,6 +155,35 @@ async fn a_write_that_fails_takes_no_other_with_it() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_sqlite_ends_takes_its_whole_batch_with_it_and_no_later_one() {
+    let (_folder, store) = store();
+    store.put_link(a_link(1, 1)).await.unwrap();
+    // As a full disk does it: the statement fails, and the transaction is gone.
+    let ends = || {
+        store.write(|to| {
+            to.execute("INSERT OR ROLLBACK INTO entry VALUES (1, 'hub', '', '', '', NULL)", [])
+        })
+    };
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    // While it waits, all others gather in one batch behind it.
+    let held = store.write(move |_| Ok(gate.recv()));
+    let (_, before, ended, after, ()) = tokio::join!(
+        held,
+        store.put_link(a_link(2, 2)),
+        ends(),
+        store.put_link(a_link(3, 3)),
+        async { open.send(()).unwrap() }
+    );
+    assert!(matches!(before, Err(StoreError::Undone)), "{before:?}");
+    assert!(matches!(after, Err(StoreError::Undone)), "{after:?}");
+    let Err(StoreError::Database(why)) = ended else { panic!("{ended:?}") };
+    assert!(why.to_string().contains("NOT NULL"), "{why}: the cause, not what followed from it");
+    assert_eq!(store.links().await.unwrap(), [a_link(1, 1)]);
+    store.put_link(a_link(4, 4)).await.unwrap();
+    assert_eq!(store.links().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn the_file_belongs_to_one_network() {
     let (folder, store) = store();
     drop(store);

@@ -139,3 +139,39 @@ async fn a_damaged_log_is_not_opened() {
     let err = Feed::load(store, NETWORK, private(1).public().clone()).await.unwrap_err();
     assert!(err.to_string().contains("entry 2"), "{err:#}");
 }
+
+#[tokio::test]
+async fn what_is_in_the_log_counts_whatever_the_store_said_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    feed.take(vec![merchant(1, 1)]).await.unwrap();
+    // On disk already, as after a commit that was called a failure.
+    let on_disk = |entry: &Entry| {
+        let (version, head) = (feed.now().version + 1, entry.head_after(&feed.now().head));
+        rusqlite::Connection::open(folder.path().join("hub.db"))
+            .unwrap()
+            .execute(
+                "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)",
+                rusqlite::params![
+                    i64::try_from(version).unwrap(),
+                    entry.kind.as_str(),
+                    entry.body,
+                    entry.key.0,
+                    entry.signature,
+                    head
+                ],
+            )
+            .unwrap();
+    };
+    let [two, three] = [merchant(2, 1), merchant(3, 1)];
+    on_disk(&two);
+    assert_eq!(feed.take(vec![two]).await.unwrap().taken, 1, "it is this very call's");
+    assert_eq!(feed.now().version, 2);
+    // Another call finds it there: that one fails once, and nobody is stuck behind it.
+    on_disk(&three);
+    feed.take(vec![merchant(4, 1)]).await.unwrap_err();
+    assert_eq!(feed.now().version, 3);
+    let report = feed.take(vec![three, merchant(4, 1)]).await.unwrap();
+    assert_eq!((report.taken, report.known, feed.now().version), (1, 1, 4));
+    assert_eq!(open(&folder).await.now().head, feed.now().head);
+}
