@@ -5,8 +5,11 @@
 //! convenience is: the terminal is told `credential_unknown`, repeats its linking within 15 minutes, and links again
 //! with a new invitation after that.
 //!
+//! What the store and memory note is noted by both, even if the caller hangs up in between.
+//!
 //! An issuer can't take another's credential: the first prefix that a credential came with stays.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -30,7 +33,7 @@ use super::credential_unknown;
 use crate::app::App;
 use crate::forward::{self, Errand};
 use crate::identify::{self, Place};
-use crate::store::{Link, LinkStored};
+use crate::store::{Link, LinkStored, StoreError};
 
 /// Links a terminal to an account.
 #[utoipa::path(post, path = "/v1/links", tag = "terminals", request_body = LinkRequest,
@@ -67,7 +70,7 @@ pub(crate) async fn link(
     let route = identify::route(&published.directory, request.prefix, Place::Any, clock::now())?;
     let answer = app.forwarder.carry(Errand::Link, route, Method::POST, "/v1/links", body).await?;
     if answer.is_ok() {
-        keep(&app, &request, &answer).await?;
+        keep(app, &request, &answer).await?;
     }
     Ok(forward::hand_on(answer))
 }
@@ -119,9 +122,13 @@ pub(crate) async fn unlink(
     let gone = ProblemCode::CredentialUnknown.name();
     if answer.is_ok() || answer.problem().is_some_and(|it| it.code == gone) {
         let now = clock::now();
-        app.store.end_link(credential, now).await.map_err(ApiProblem::internal)?;
-        app.terminals.end(credential, now);
-        app.streams.end(credential);
+        to_its_end(async move {
+            app.store.end_link(credential, now).await?;
+            app.terminals.end(credential, now);
+            app.streams.end(credential);
+            Ok(())
+        })
+        .await?;
     }
     Ok(forward::hand_on(answer))
 }
@@ -142,7 +149,7 @@ struct Linked {
     partition: u8,
 }
 
-async fn keep(app: &App, request: &LinkRequest, answer: &Answer) -> Result<(), ApiProblem> {
+async fn keep(app: Arc<App>, request: &LinkRequest, answer: &Answer) -> Result<(), ApiProblem> {
     let unreadable = |why: &'static str| {
         let detail = "the issuer's answer can't be read";
         ApiProblem::new(ProblemCode::Internal, detail).caused_by(anyhow::anyhow!(why))
@@ -163,14 +170,26 @@ async fn keep(app: &App, request: &LinkRequest, answer: &Answer) -> Result<(), A
         linked_at: clock::now(),
         ended_at: None,
     };
-    // Not `not_accepted`, whatever the store says: the issuer has acted.
-    match app.store.put_link(link.clone()).await.map_err(ApiProblem::internal)? {
-        LinkStored::Stored => {
+    let stored = to_its_end(async move {
+        let stored = app.store.put_link(link.clone()).await?;
+        if stored == LinkStored::Stored {
             app.terminals.put(link);
-            Ok(())
         }
+        Ok(stored)
+    });
+    match stored.await? {
+        LinkStored::Stored => Ok(()),
         LinkStored::Taken => Err(one_key_one_link()),
     }
+}
+
+/// Store and memory stay together: a handler is dropped when its caller hangs up, this is not.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, ApiProblem> {
+    let done = tokio::spawn(work).await.unwrap_or(Err(StoreError::Lost));
+    // Not `not_accepted`, whatever the store says: the issuer has acted.
+    done.map_err(ApiProblem::internal)
 }
 
 fn one_key_one_link() -> ApiProblem {

@@ -10,6 +10,8 @@ use warifu_proto::id::CredentialId;
 use warifu_proto::message::{CodeAnswer, CodeRequest, LinkAnswer, UnlinkAnswer};
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::registration::Statement;
+use warifu_server::client::Answer;
+use warifu_server::{chance, clock};
 
 use crate::harness::{
     Actor, Issuer, PATIENCE, Terminal, code_of, hub_and_issuer, hub_entry, to_json,
@@ -287,5 +289,42 @@ async fn an_issuer_cannot_take_the_credential_of_another() {
     assert_eq!(victim.register(&hub, &victim.statement()).await.status, 201);
     assert_eq!(code_of(&greedy.notice(&hub, &victim, 1, 1).await), "credential_unknown");
     assert_eq!(honest.notice(&hub, &victim, 1, 1).await.status, 200);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_in_the_middle_is_linked_and_unlinked_all_the_same() {
+    let (network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let database = rusqlite::Connection::open(network.folder.path().join("data/hub.db")).unwrap();
+    let credential: CredentialId = chance::id(clock::now());
+    let terminal = Terminal { credential, ..Terminal::new("71000001") };
+    issuer.claims(terminal.actor.key.thumbprint(), credential);
+    // The issuer has answered, the hub's write waits for the disk: here the caller goes away.
+    let hang_up = async |what: &str, call: &mut (dyn Future<Output = Answer> + Unpin)| {
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let gone = async {
+            while issuer.seen(what).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            answer = call => panic!("{}", answer.status),
+            () = gone => {}
+        }
+    };
+    let noted = async |status: u16| {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        database.execute_batch("COMMIT").unwrap();
+        let begun = Instant::now();
+        while terminal.register(&hub, &terminal.statement()).await.status != status {
+            assert!(begun.elapsed() < PATIENCE, "the hub never heard of it");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    hang_up("link", &mut Box::pin(terminal.try_link(&hub))).await;
+    noted(201).await;
+    hang_up("unlink", &mut Box::pin(terminal.unlink(&hub))).await;
+    noted(404).await;
     hub.stop().await;
 }
