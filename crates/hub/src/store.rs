@@ -2,17 +2,17 @@
 //!
 //! Law: all writes go through one thread that takes what has arrived, does it in one transaction with
 //! `synchronous=FULL`, and answers after the commit: what was answered is on disk, and one flush serves all who
-//! waited. Each write stands alone inside (a savepoint), so one that fails takes no other with it. Reads use a
-//! second connection on the blocking pool. Limits: [`QUEUE_MAX`] writes wait, [`NOTICES_MAX`] notices a
-//! credential.
+//! waited. Each write stands alone inside (a savepoint), so one that fails takes no other with it. Reads use two
+//! more connections on the blocking pool, one for notices alone: nobody's notice waits for a page of the directory,
+//! which anybody may ask for. Limits: [`QUEUE_MAX`] writes wait, [`NOTICES_MAX`] notices a credential.
 //!
 //! Registrations only pass through the hub: nothing of them is here.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use warifu_proto::code::Prefix;
 use warifu_proto::directory::Entry;
 use warifu_proto::id::{CredentialId, InvitationId, NetworkId, NoticeId};
@@ -72,7 +72,16 @@ const MIGRATIONS: &[&str] = &["
         sealed BLOB NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX notice_by_number ON notice (credential, number);
+", "
+    -- The issuers' view: a handful among all the readers. The term is the query's, letter by letter.
+    CREATE INDEX entry_of_issuers ON entry (version) WHERE kind IN ('hub', 'issuer', 'currency');
 "];
+
+/// A page of the log. Of the issuers' view by its index: texts in place, since no bound value proves the index's term.
+const ALL_AFTER: &str = "SELECT version, kind, body, key, signature, head FROM entry
+    WHERE version > ? ORDER BY version LIMIT ?";
+const ISSUERS_AFTER: &str = "SELECT version, kind, body, key, signature, head FROM entry
+    WHERE version > ? AND kind IN ('hub', 'issuer', 'currency') ORDER BY version LIMIT ?";
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -191,8 +200,12 @@ pub(crate) struct Logged {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     lane: mpsc::Sender<lane::Job>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Reader,
+    notices: Reader,
 }
+
+/// A connection that one read at a time uses.
+type Reader = Arc<Mutex<Connection>>;
 
 impl Store {
     /// Opens the file of a network, makes it if there is none, and starts the lane. The lane ends when the last
@@ -206,9 +219,11 @@ impl Store {
         belongs_to(&writer, network, path)?;
         // 16 MiB: what is unacknowledged is looked up with every notice.
         writer.pragma_update(None, "cache_size", -16_384)?;
-        let reader = db::open(path, Durability::Full)?;
+        let reader =
+            || Ok::<_, rusqlite::Error>(Arc::new(Mutex::new(db::open(path, Durability::Full)?)));
+        let (reader, notices) = (reader()?, reader()?);
         let lane = lane::start(writer, QUEUE_MAX)?;
-        Ok(Self { lane, reader: Arc::new(Mutex::new(reader)) })
+        Ok(Self { lane, reader, notices })
     }
 
     /// Whether writes can be taken.
@@ -244,13 +259,9 @@ impl Store {
         issuers_only: bool,
         limit: usize,
     ) -> Result<Vec<Logged>, StoreError> {
-        self.read(move |from| {
-            let of_view =
-                if issuers_only { "AND kind IN ('hub', 'issuer', 'currency')" } else { "" };
-            let mut select = from.prepare_cached(&format!(
-                "SELECT version, kind, body, key, signature, head FROM entry
-                 WHERE version > ? {of_view} ORDER BY version LIMIT ?"
-            ))?;
+        read(&self.reader, move |from| {
+            let page = if issuers_only { ISSUERS_AFTER } else { ALL_AFTER };
+            let mut select = from.prepare_cached(page)?;
             select.query_map(params![to_i64(after), count(limit)], logged)?.collect()
         })
         .await
@@ -258,7 +269,7 @@ impl Store {
 
     /// All links, ended ones included.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, StoreError> {
-        self.read(|from| {
+        read(&self.reader, |from| {
             let mut select = from.prepare(
                 "SELECT credential, key, prefix, partition, invitation, linked_ms, ended_ms FROM link",
             )?;
@@ -341,7 +352,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<SealedNotice>, StoreError> {
-        self.read(move |from| {
+        read(&self.notices, move |from| {
             let mut select = from.prepare_cached(
                 "SELECT number, id, sealed FROM notice
                  WHERE credential = ? AND number > ? ORDER BY number LIMIT ?",
@@ -395,17 +406,16 @@ impl Store {
         })?;
         told.await.map_err(|_| StoreError::Lost)?
     }
+}
 
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let reader = Arc::clone(&self.reader);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        Ok(done.await.map_err(|_| StoreError::Lost)??)
-    }
+async fn read<T: Send + 'static>(
+    from: &Reader,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    // Who waits for the connection holds no thread of the pool meanwhile.
+    let from = Arc::clone(from).lock_owned().await;
+    let done = tokio::task::spawn_blocking(move || work(&from));
+    Ok(done.await.map_err(|_| StoreError::Lost)??)
 }
 
 fn belongs_to(db: &Connection, network: NetworkId, path: &Path) -> anyhow::Result<()> {

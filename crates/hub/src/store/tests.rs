@@ -141,6 +141,39 @@ async fn the_log_comes_back_by_view_and_page() {
 }
 
 #[tokio::test]
+async fn the_issuers_view_reads_no_readers() {
+    let (_folder, store) = store();
+    let plan = read(&store.reader, |from| {
+        // Whatever the plan may look at: it must not need the bound values.
+        from.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        let mut explain = from.prepare(&format!("EXPLAIN QUERY PLAN {ISSUERS_AFTER}"))?;
+        let lines = explain.query_map(params![0, 500], |row| row.get::<_, String>(3))?;
+        lines.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    let plan = plan.await.unwrap();
+    assert_eq!(plan, ["SEARCH entry USING INDEX entry_of_issuers (version>?)"]);
+}
+
+#[tokio::test]
+async fn notices_wait_for_no_page_of_the_directory() {
+    let (_folder, store) = store();
+    store.put_link(a_link(1, 1)).await.unwrap();
+    put_notice(&store, notice(1)).await.unwrap();
+    let (begin, begun) = oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let directory = Arc::clone(&store.reader);
+    let page = tokio::spawn(async move {
+        let long = move |_: &Connection| Ok((begin.send(()).is_ok(), ended.recv().is_ok()));
+        read(&directory, long).await
+    });
+    begun.await.unwrap();
+    let found = tokio::time::timeout(std::time::Duration::from_secs(20), numbers(&store, 0));
+    assert_eq!(found.await.expect("it waits for the page"), [1]);
+    end.send(()).unwrap();
+    assert_eq!(page.await.unwrap().unwrap(), (true, true));
+}
+
+#[tokio::test]
 async fn a_write_that_fails_takes_no_other_with_it() {
     let (_folder, store) = store();
     store.put_link(a_link(1, 1)).await.unwrap();
