@@ -76,6 +76,52 @@ async fn news_is_taken_once_and_the_rest_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn nothing_behind_a_forged_entry_is_looked_at_and_nothing_of_it_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    let forged = Entry { signature: [1; 64], ..merchant(2, 1) };
+    let entries = vec![reader(1, 7), merchant(1, 1), forged, merchant(3, 1), merchant(1, 1)];
+    let report = feed.take(entries.clone()).await.unwrap();
+    assert_eq!((report.taken, report.known), (1, 0));
+    let refused: Vec<(usize, bool)> =
+        report.refused.iter().map(|(index, why)| (*index, why == UNCHECKED)).collect();
+    // A reader without its merchant may be an honest mistake.
+    assert_eq!(refused, [(0, false), (2, false), (3, true), (4, true)]);
+    let rest = refused.iter().map(|(index, _)| entries[*index].clone());
+    let rest = rest.filter(|it| it.signature != [1; 64]).collect();
+    let report = feed.take(rest).await.unwrap();
+    assert_eq!((report.taken, report.known, report.refused.len()), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn few_unsigned_calls_wait_and_members_never_stand_behind_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    let busy = feed.work.lock().await;
+    let waiting: Vec<_> = (1..)
+        .map_while(|number| {
+            let (turn, feed) = (feed.turn()?, Arc::clone(&feed));
+            let call = async move { feed.take_within(turn, vec![merchant(number, 1)]).await };
+            Some(tokio::spawn(call))
+        })
+        .collect();
+    assert_eq!(waiting.len(), UNSIGNED_MAX);
+    let member = {
+        let feed = Arc::clone(&feed);
+        tokio::spawn(async move { feed.take(vec![merchant(100, 1)]).await })
+    };
+    tokio::task::yield_now().await;
+    // Who hangs up does not make room: the work goes on.
+    waiting[0].abort();
+    tokio::task::yield_now().await;
+    assert!(feed.turn().is_none());
+    drop(busy);
+    assert_eq!(member.await.unwrap().unwrap().taken, 1);
+    assert!(feed.turn().is_some());
+    assert_eq!(feed.now().version, UNSIGNED_MAX as u64 + 1);
+}
+
+#[tokio::test]
 async fn pages_follow_each_other_and_their_heads_are_the_chain() {
     let folder = tempfile::tempdir().unwrap();
     let feed = open(&folder).await;
