@@ -27,6 +27,7 @@ use crate::events::Streams;
 use crate::forward::Forwarder;
 use crate::pairing::mailbox::Mailbox;
 use crate::receive::rate::Rates;
+use crate::receive::under_way::UnderWay;
 use crate::ring::Ring;
 use crate::store::Store;
 use crate::terminals::Terminals;
@@ -45,6 +46,7 @@ pub(crate) struct App {
     pub(crate) rates: Mutex<Rates>,
     /// Apart from those of registrations: a payer who has just shown codes can still say yes or no.
     pub(crate) confirmation_rates: Mutex<Rates>,
+    pub(crate) under_way: UnderWay,
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) streams: Arc<Streams>,
     stop: watch::Sender<bool>,
@@ -205,6 +207,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         forwarder: Forwarder::new(Client::new(Arc::clone(&key), http), config.forward_settings()),
         rates: Mutex::default(),
         confirmation_rates: Mutex::default(),
+        under_way: UnderWay::default(),
         mailbox: Mutex::default(),
         streams: Arc::default(),
         stop: watch::Sender::new(false),

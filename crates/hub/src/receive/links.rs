@@ -79,7 +79,8 @@ pub(crate) async fn link(
 #[utoipa::path(delete, path = "/v1/links/{crd}", tag = "terminals", request_body = UnlinkRequest,
     params(("crd" = String, Path, description = "The credential, `crd_…`.")),
     description = "Signed by the terminal's key, twice: the call for the hub, the body for the issuer. Drops the \
-                   credential's notices. Can be repeated for a day.",
+                   credential's notices. Can be repeated for a day. Four calls of a credential are under way to its issuer \
+                   at a time.",
     responses(
         (status = 200, description = "Unlinked.", body = UnlinkAnswer),
         (status = 400, description = "`malformed`", body = Problem, content_type = "application/problem+json"),
@@ -88,6 +89,7 @@ pub(crate) async fn link(
         (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_requests`, with Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`issuer_unavailable`, `not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn unlink(
@@ -118,7 +120,9 @@ pub(crate) async fn unlink(
     let place = Place::Partition(link.partition);
     let route = identify::route(&published.directory, link.prefix, place, clock::now())?;
     let path = format!("/v1/links/{credential}");
+    let passing = app.under_way.begin(Errand::Unlink, credential)?;
     let answer = app.forwarder.carry(Errand::Unlink, route, Method::DELETE, &path, body).await?;
+    drop(passing);
     let gone = ProblemCode::CredentialUnknown.name();
     if answer.is_ok() || answer.problem().is_some_and(|it| it.code == gone) {
         let now = clock::now();

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use serde_json::Value;
 use warifu_proto::code::{Locator, Prefix};
-use warifu_proto::id::CredentialId;
+use warifu_proto::id::{CredentialId, PaymentId};
 use warifu_proto::message::{CodeAnswer, CodeRequest, LinkAnswer, UnlinkAnswer};
+use warifu_proto::notice::Verdict;
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::registration::Statement;
 use warifu_server::client::Answer;
@@ -326,5 +327,37 @@ async fn who_hangs_up_in_the_middle_is_linked_and_unlinked_all_the_same() {
     noted(201).await;
     hang_up("unlink", &mut Box::pin(terminal.unlink(&hub))).await;
     noted(404).await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn one_payers_repeats_take_four_places_and_no_more() {
+    let (_network, hub, issuer) =
+        hub_and_issuer(|config| config.forward_deadline_ms = 20_000).await;
+    let greedy = Terminal::linked("71000001", &hub).await;
+    let other = Terminal::linked("71000001", &hub).await;
+    let (statement, others_statement) = (greedy.statement(), other.statement());
+    issuer.script.delay_ms.store(3_000, Ordering::Relaxed);
+    let flood = (0..20).map(|_| greedy.register(&hub, &statement));
+    let (answers, others, word) = tokio::join!(
+        futures_util::future::join_all(flood),
+        other.register(&hub, &others_statement),
+        greedy.confirm(&hub, PaymentId::from_raw([7; 16]), Verdict::Confirm),
+    );
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 201);
+    assert_eq!((taken.len(), refused.len()), (4, 16));
+    for answer in refused {
+        assert_eq!((answer.status.as_u16(), code_of(answer).as_str()), (429, "too_many_requests"));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!((others.status.as_u16(), word.status.as_u16()), (201, 200));
+    // What is over holds no place, and it was no statement of its own.
+    issuer.script.delay_ms.store(0, Ordering::Relaxed);
+    for _ in 0..5 {
+        assert_eq!(greedy.register(&hub, &statement).await.status, 201);
+    }
+    for _ in 0..4 {
+        assert_eq!(greedy.register(&hub, &greedy.statement()).await.status, 201);
+    }
     hub.stop().await;
 }
