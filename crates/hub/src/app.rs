@@ -189,13 +189,12 @@ pub async fn run(
 /// As [`run`].
 pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     config.check()?;
-    let lock = FolderLock::take(dir)?;
     let network = config.read_network(dir)?;
     let key = Arc::new(keyfile::read(dir.join(&config.key))?);
     let http = http_client(config.ca.as_ref().map(|it| dir.join(it)).as_deref())?;
     let data = dir.join(&config.data);
-    std::fs::create_dir_all(&data)
-        .with_context(|| format!("cannot make the folder {}", data.display()))?;
+    // The data's folder and not `dir`: two folders of settings may name the same one.
+    let lock = FolderLock::take(&data)?;
     telemetry::metrics_handle();
 
     let store = Store::open(&data.join("hub.db"), network.network_id)?;
