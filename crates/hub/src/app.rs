@@ -36,6 +36,13 @@ use crate::{directory, events, notices, openapi, pages, pairing, receive};
 /// How often the gauges are set.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
+/// The most that one issuer may have here, so that none takes memory and disk of the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) links: u64,
+    pub(crate) notice_bytes: u64,
+}
+
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -49,6 +56,7 @@ pub(crate) struct App {
     pub(crate) under_way: UnderWay,
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) share: Share,
     stop: watch::Sender<bool>,
 }
 
@@ -209,6 +217,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         under_way: UnderWay::default(),
         mailbox: Mutex::default(),
         streams: Arc::default(),
+        share: Share { links: config.links_max, notice_bytes: config.notice_bytes_max },
         stop: watch::Sender::new(false),
     });
 

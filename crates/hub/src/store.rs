@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use warifu_proto::code::Prefix;
 use warifu_proto::directory::Entry;
@@ -24,8 +24,10 @@ use warifu_server::db::{self, Durability};
 use warifu_server::problem::ApiProblem;
 
 mod lane;
+mod notices;
 mod rows;
 
+use notices::{drop_notices, notice_bytes, put_notice};
 use rows::{from_i64, link, logged};
 
 /// Writes that may wait for the lane. Above it: `not_accepted`, which is then the truth.
@@ -75,6 +77,11 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- The issuers' view: a handful among all the readers. The term is the query's, letter by letter.
     CREATE INDEX entry_of_issuers ON entry (version) WHERE kind IN ('hub', 'issuer', 'currency');
+", "
+    -- What an issuer's unacknowledged notices take, in bytes: written with every notice that comes or goes.
+    CREATE TABLE share (prefix TEXT PRIMARY KEY, notice_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO share (prefix, notice_bytes)
+        SELECT link.prefix, sum(length(notice.sealed)) FROM notice JOIN link USING (credential) GROUP BY link.prefix;
 "];
 
 /// A page of the log. Of the issuers' view by its index: texts in place, since no bound value proves the index's term.
@@ -328,8 +335,7 @@ impl Store {
                 "UPDATE link SET ended_ms = ?2 WHERE credential = ?1 AND ended_ms IS NULL",
             )?
             .execute(params![credential.raw(), to_i64(now.as_ms())])?;
-            to.prepare_cached("DELETE FROM notice WHERE credential = ?")?
-                .execute([credential.raw()])?;
+            drop_notices(to, credential.raw(), i64::MAX)?;
             to.prepare_cached("DELETE FROM link WHERE ended_ms < ?")?
                 .execute([to_i64(now.as_ms().saturating_sub(ENDED_KEPT_MS))])?;
             Ok(())
@@ -337,12 +343,23 @@ impl Store {
         .await
     }
 
-    /// Stores notices, all or none. Their numbers are at most `i64::MAX`; the caller has checked that.
+    /// Stores notices of an issuer with these prefixes, all or none: none if so many bytes of one of them wait here
+    /// already. Their numbers are at most `i64::MAX`; the caller has checked that.
     pub(crate) async fn put_notices(
         &self,
+        prefixes: Vec<Prefix>,
+        bytes_max: u64,
         notices: Vec<NoticeRequest>,
-    ) -> Result<Vec<NoticeStored>, StoreError> {
-        self.write(move |to| notices.iter().map(|it| put_notice(to, it)).collect()).await
+    ) -> Result<Option<Vec<NoticeStored>>, StoreError> {
+        self.write(move |to| {
+            for prefix in prefixes {
+                if notice_bytes(to, prefix)? >= to_i64(bytes_max) {
+                    return Ok(None);
+                }
+            }
+            notices.iter().map(|it| put_notice(to, it)).collect::<Result<_, _>>().map(Some)
+        })
+        .await
     }
 
     /// At most `limit` notices of a credential after a number, in order.
@@ -388,8 +405,7 @@ impl Store {
             let Some(upto) = upto else { return Ok(()) };
             to.prepare_cached("UPDATE link SET acked = ?2 WHERE credential = ?1 AND acked < ?2")?
                 .execute(params![credential.raw(), upto])?;
-            to.prepare_cached("DELETE FROM notice WHERE credential = ? AND number <= ?")?
-                .execute(params![credential.raw(), upto])?;
+            drop_notices(to, credential.raw(), upto)?;
             Ok(())
         })
         .await
@@ -432,43 +448,6 @@ fn belongs_to(db: &Connection, network: NetworkId, path: &Path) -> anyhow::Resul
         NetworkId::from_raw(found)
     );
     Ok(())
-}
-
-fn put_notice(to: &Connection, notice: &NoticeRequest) -> rusqlite::Result<NoticeStored> {
-    let (credential, number) = (notice.credential_id.raw(), to_i64(notice.number));
-    let acked: Option<i64> = to
-        .prepare_cached("SELECT acked FROM link WHERE credential = ? AND ended_ms IS NULL")?
-        .query_row([credential], |row| row.get(0))
-        .optional()?;
-    let Some(acked) = acked else { return Ok(NoticeStored::Unlinked) };
-    if number <= acked {
-        return Ok(NoticeStored::Same);
-    }
-    let is_new = to
-        .prepare_cached(
-            "INSERT INTO notice (credential, number, id, sealed) VALUES (?, ?, ?, ?)
-             ON CONFLICT (credential, number) DO NOTHING",
-        )?
-        .execute(params![credential, number, notice.notice_id.raw(), notice.sealed])?
-        > 0;
-    if !is_new {
-        let (id, sealed): ([u8; 16], Vec<u8>) = to
-            .prepare_cached("SELECT id, sealed FROM notice WHERE credential = ? AND number = ?")?
-            .query_row(params![credential, number], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let same = id == notice.notice_id.raw() && sealed == notice.sealed;
-        return Ok(if same { NoticeStored::Same } else { NoticeStored::Conflict });
-    }
-    // Numbers count from 1, so there can be too many only this far above the last acknowledged one.
-    if number - acked <= to_i64(NOTICES_MAX) {
-        return Ok(NoticeStored::Stored { dropped: 0 });
-    }
-    let dropped = to
-        .prepare_cached(
-            "DELETE FROM notice WHERE credential = ?1 AND number <=
-                 (SELECT number FROM notice WHERE credential = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-        )?
-        .execute(params![credential, to_i64(NOTICES_MAX)])?;
-    Ok(NoticeStored::Stored { dropped })
 }
 
 /// SQLite's integers end at `i64::MAX`; nothing of ours that is compared with one is larger.

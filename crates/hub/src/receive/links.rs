@@ -68,6 +68,12 @@ pub(crate) async fn link(
     }
     let published = app.feed.now();
     let route = identify::route(&published.directory, request.prefix, Place::Any, clock::now())?;
+    // Before the issuer acts. What is under way meanwhile may pass it by a few.
+    if !app.terminals.knows(caller) && app.terminals.count_of(request.prefix) >= app.share.links {
+        tracing::warn!(issuer.prefix = %request.prefix, "an issuer has as many links as links_max");
+        let detail = "this issuer has as many links as this hub keeps of one: tell the issuer";
+        return Err(ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(60));
+    }
     let answer = app.forwarder.carry(Errand::Link, route, Method::POST, "/v1/links", body).await?;
     if answer.is_ok() {
         keep(app, &request, &answer).await?;

@@ -28,7 +28,8 @@ fn a_link(number: u8, key: u8) -> Link {
 }
 
 async fn put_notice(store: &Store, notice: NoticeRequest) -> Result<NoticeStored, StoreError> {
-    store.put_notices(vec![notice]).await.map(|stored| stored[0])
+    let prefix = Prefix::parse("71000001").unwrap();
+    store.put_notices(vec![prefix], u64::MAX, vec![notice]).await.map(|stored| stored.unwrap()[0])
 }
 
 fn notice(number: u64) -> NoticeRequest {
@@ -115,6 +116,56 @@ async fn the_oldest_notices_go_when_there_are_too_many() {
     store.end_link(credential(1), NOW).await.unwrap();
     assert_eq!(numbers(&store, 0).await, [0; 0]);
     assert_eq!(put_notice(&store, notice(2_000)).await.unwrap(), NoticeStored::Unlinked);
+}
+
+#[tokio::test]
+async fn a_share_is_what_the_notices_take_however_they_come_and_go() {
+    let (_folder, store) = store();
+    let prefix = Prefix::parse("71000001").unwrap();
+    let bytes = async || read(&store.reader, move |from| notice_bytes(from, prefix)).await.unwrap();
+    store.put_link(a_link(1, 1)).await.unwrap();
+    for number in 1..=5 {
+        put_notice(&store, notice(number)).await.unwrap();
+        put_notice(&store, notice(number)).await.unwrap();
+    }
+    assert_eq!(bytes().await, 5 * 16, "a repeat takes nothing");
+    store.acknowledge(credential(1), 2).await.unwrap();
+    assert_eq!(bytes().await, 3 * 16);
+    let put = async |most| {
+        let stored = store.put_notices(vec![prefix], most, vec![notice(6)]).await.unwrap();
+        stored.map(|it| it[0])
+    };
+    assert_eq!(put(3 * 16).await, None);
+    assert_eq!(numbers(&store, 0).await, [3, 4, 5]);
+    assert_eq!(put(3 * 16 + 1).await, Some(NoticeStored::Stored { dropped: 0 }));
+    // Far ahead: the oldest go, and with them their bytes.
+    for number in 2_000..2_000 + NOTICES_MAX {
+        put_notice(&store, notice(number)).await.unwrap();
+    }
+    assert_eq!(bytes().await, 16 * i64::try_from(NOTICES_MAX).unwrap());
+    store.end_link(credential(1), NOW).await.unwrap();
+    assert_eq!(bytes().await, 0);
+}
+
+#[tokio::test]
+async fn what_an_older_hub_kept_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub.db");
+    let db = db::open(&path, Durability::Full).unwrap();
+    db::migrate(&db, &MIGRATIONS[..1]).unwrap();
+    db.execute_batch(
+        "INSERT INTO link VALUES (x'01', x'01', x'01', '71000001', 7, x'01', 1, 0, NULL);
+         INSERT INTO link VALUES (x'02', x'02', x'02', '71000002', 7, x'01', 1, 0, NULL);
+         INSERT INTO notice VALUES (1, x'01', 1, x'01', x'0102'), (2, x'01', 2, x'01', x'010203'),
+                                   (3, x'02', 1, x'01', x'01')",
+    )
+    .unwrap();
+    let store = Store::open(&path, NETWORK).unwrap();
+    for (prefix, bytes) in [("71000001", 5), ("71000002", 1), ("71000003", 0)] {
+        let prefix = Prefix::parse(prefix).unwrap();
+        let found = read(&store.reader, move |from| notice_bytes(from, prefix)).await.unwrap();
+        assert_eq!(found, bytes);
+    }
 }
 
 #[tokio::test]
