@@ -27,6 +27,7 @@ use crate::events::Streams;
 use crate::forward::Forwarder;
 use crate::pairing::mailbox::Mailbox;
 use crate::receive::rate::Rates;
+use crate::receive::under_way::UnderWay;
 use crate::ring::Ring;
 use crate::store::Store;
 use crate::terminals::Terminals;
@@ -34,6 +35,13 @@ use crate::{directory, events, notices, openapi, pages, pairing, receive};
 
 /// How often the gauges are set.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// The most that one issuer may have here, so that none takes memory and disk of the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) links: u64,
+    pub(crate) notice_bytes: u64,
+}
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -45,8 +53,10 @@ pub(crate) struct App {
     pub(crate) rates: Mutex<Rates>,
     /// Apart from those of registrations: a payer who has just shown codes can still say yes or no.
     pub(crate) confirmation_rates: Mutex<Rates>,
+    pub(crate) under_way: UnderWay,
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) share: Share,
     stop: watch::Sender<bool>,
 }
 
@@ -187,13 +197,12 @@ pub async fn run(
 /// As [`run`].
 pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     config.check()?;
-    let lock = FolderLock::take(dir)?;
     let network = config.read_network(dir)?;
     let key = Arc::new(keyfile::read(dir.join(&config.key))?);
     let http = http_client(config.ca.as_ref().map(|it| dir.join(it)).as_deref())?;
     let data = dir.join(&config.data);
-    std::fs::create_dir_all(&data)
-        .with_context(|| format!("cannot make the folder {}", data.display()))?;
+    // The data's folder and not `dir`: two folders of settings may name the same one.
+    let lock = FolderLock::take(&data)?;
     telemetry::metrics_handle();
 
     let store = Store::open(&data.join("hub.db"), network.network_id)?;
@@ -205,8 +214,10 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         forwarder: Forwarder::new(Client::new(Arc::clone(&key), http), config.forward_settings()),
         rates: Mutex::default(),
         confirmation_rates: Mutex::default(),
+        under_way: UnderWay::default(),
         mailbox: Mutex::default(),
         streams: Arc::default(),
+        share: Share { links: config.links_max, notice_bytes: config.notice_bytes_max },
         stop: watch::Sender::new(false),
     });
 

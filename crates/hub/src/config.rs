@@ -48,6 +48,10 @@ pub struct Config {
     pub forward_deadline_ms: u64,
     /// Calls forwarded to one issuer endpoint at the same time; above it: 503.
     pub forward_in_flight_max: usize,
+    /// Links kept of one issuer; above it: 503 for new ones of that issuer.
+    pub links_max: u64,
+    /// Bytes of unacknowledged notices kept of one issuer; above it: 429 for that issuer.
+    pub notice_bytes_max: u64,
     /// Failures in a row after which an issuer endpoint counts as away.
     pub breaker_failures: u32,
     /// How long it counts as away before one call tries again, in milliseconds.
@@ -71,6 +75,8 @@ impl Default for Config {
             in_flight_max: 4_096,
             forward_deadline_ms: 5_000,
             forward_in_flight_max: 256,
+            links_max: 5_000_000,
+            notice_bytes_max: 10_000_000_000,
             breaker_failures: 5,
             breaker_open_ms: 2_000,
         }
@@ -139,6 +145,11 @@ forward_deadline_ms = 5000
 # Calls carried to one issuer endpoint at the same time; above it callers get 503 with Retry-After.
 forward_in_flight_max = 256
 
+# The share of one issuer, so that none takes the memory and the disk of the others: its links (400 bytes of memory each),
+# and the bytes of its notices that terminals have not acknowledged. Above it that issuer is refused, nobody else.
+links_max = 5000000
+notice_bytes_max = 10000000000
+
 # After so many calls in a row without an answer an issuer endpoint counts as away, and its calls get 503 at once ...
 breaker_failures = 5
 
@@ -186,6 +197,8 @@ impl Config {
             self.forward_in_flight_max <= tokio::sync::Semaphore::MAX_PERMITS,
             "forward_in_flight_max: is too large",
         );
+        need(self.links_max > 0, "links_max: must be above 0");
+        need(self.notice_bytes_max > 0, "notice_bytes_max: must be above 0");
         need(
             (100..=60_000).contains(&self.forward_deadline_ms),
             "forward_deadline_ms: must be 100 to 60000",

@@ -1,7 +1,8 @@
 //! `GET /v1/directory` and `POST /v1/directory/entries`: the hub hands out signed entries and takes new ones.
 //!
 //! Law: nobody has to believe the hub: entries prove themselves, so anybody may hand them in and anybody may read
-//! them. What is wrongly signed, older or unchanged is not stored. See `feed` for the log behind it.
+//! them. What is wrongly signed, older or unchanged is not stored. Few unsigned calls wait at a time, the others
+//! are told so. See `feed` for the log behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,8 @@ pub(crate) async fn read(
 /// Hands in entries.
 #[utoipa::path(post, path = "/v1/directory/entries", tag = "directory", request_body = EntriesRequest,
     description = "Needs no request signature: entries prove themselves. The registrar signs hubs, issuers, merchants \
-                   and currencies, a merchant its readers. At most 100 a call.",
+                   and currencies, a merchant its readers. At most 100 a call. What comes after a wrongly signed \
+                   entry is refused unread: send it again without that one.",
     responses(
         (status = 200, description = "What became of each.", body = EntriesAnswer),
         (status = 400, description = "`malformed`", body = Problem, content_type = "application/problem+json"),
@@ -125,7 +127,11 @@ pub(crate) async fn publish(
         let detail = format!("entries: at most {ENTRIES_MAX} a call, send the rest in another");
         return Err(ApiProblem::new(ProblemCode::Malformed, detail));
     }
-    let report = app.feed.take(request.entries).await?;
+    let turn = app.feed.turn().ok_or_else(|| {
+        let detail = "many are handing in entries at the moment: repeat the same request";
+        ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(1)
+    })?;
+    let report = app.feed.take_within(turn, request.entries).await?;
     let refused =
         report.refused.into_iter().map(|(index, why)| RefusedEntry { index, why }).collect();
     Ok(Json(EntriesAnswer { taken: report.taken, known: report.known, refused }))

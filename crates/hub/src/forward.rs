@@ -41,7 +41,7 @@ pub(crate) struct ForwardSettings {
 }
 
 /// What is carried; names the metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Errand {
     /// A registration.
     Code,

@@ -3,7 +3,8 @@
 //! Law: only the active issuer of the credential's prefix may; what was answered `stored` is on disk and stays until
 //! the terminal acknowledges it (or a thousand newer ones have come); the same again is answered the same. An
 //! issuer sends the notices of one credential one after another, in the order of their numbers: one that comes after a
-//! later number was acknowledged counts as delivered. The hub sees a credential, a number and a size.
+//! later number was acknowledged counts as delivered. What one issuer's notices take is bounded, so that it fills
+//! its own share and not the disk. The hub sees a credential, a number and a size.
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ pub(crate) struct NoticeAnswer {
         (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_requests`, with Retry-After: the issuer's notices fill its share of this hub", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn leave(
@@ -81,6 +83,7 @@ pub(crate) async fn leave(
         (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_requests`, with Retry-After: the issuer's notices fill its share of this hub", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn leave_batch(
@@ -120,7 +123,12 @@ async fn store(
     let (places, linked): (Vec<_>, Vec<_>) =
         results.iter_mut().zip(notices).filter(|(_, it)| is_linked(it.credential_id)).unzip();
     let credentials: Vec<_> = linked.iter().map(|it| it.credential_id).collect();
-    let stored = app.store.put_notices(linked).await?;
+    let share = app.share.notice_bytes;
+    let Some(stored) = app.store.put_notices(prefixes, share, linked).await? else {
+        tracing::warn!(key = %caller, "an issuer's notices fill notice_bytes_max");
+        let detail = "as many bytes of this issuer's notices as this hub keeps wait for their terminals: repeat it later";
+        return Err(ApiProblem::new(ProblemCode::TooManyRequests, detail).retry_after_s(10));
+    };
     for ((place, credential), stored) in places.into_iter().zip(credentials).zip(stored) {
         *place = match stored {
             NoticeStored::Stored { dropped } => {

@@ -5,6 +5,7 @@ pub(crate) mod codes;
 pub(crate) mod confirmations;
 pub(crate) mod links;
 pub(crate) mod rate;
+pub(crate) mod under_way;
 
 use warifu_proto::problem::ProblemCode;
 use warifu_server::problem::ApiProblem;

@@ -2,17 +2,17 @@
 //!
 //! Law: all writes go through one thread that takes what has arrived, does it in one transaction with
 //! `synchronous=FULL`, and answers after the commit: what was answered is on disk, and one flush serves all who
-//! waited. Each write stands alone inside (a savepoint), so one that fails takes no other with it. Reads use a
-//! second connection on the blocking pool. Limits: [`QUEUE_MAX`] writes wait, [`NOTICES_MAX`] notices a
-//! credential.
+//! waited. Each write stands alone inside (a savepoint), so one that fails takes no other with it. Reads use two
+//! more connections on the blocking pool, one for notices alone: nobody's notice waits for a page of the directory,
+//! which anybody may ask for. Limits: [`QUEUE_MAX`] writes wait, [`NOTICES_MAX`] notices a credential.
 //!
 //! Registrations only pass through the hub: nothing of them is here.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, params};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use warifu_proto::code::Prefix;
 use warifu_proto::directory::Entry;
 use warifu_proto::id::{CredentialId, InvitationId, NetworkId, NoticeId};
@@ -24,8 +24,10 @@ use warifu_server::db::{self, Durability};
 use warifu_server::problem::ApiProblem;
 
 mod lane;
+mod notices;
 mod rows;
 
+use notices::{drop_notices, notice_bytes, put_notice};
 use rows::{from_i64, link, logged};
 
 /// Writes that may wait for the lane. Above it: `not_accepted`, which is then the truth.
@@ -72,7 +74,21 @@ const MIGRATIONS: &[&str] = &["
         sealed BLOB NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX notice_by_number ON notice (credential, number);
+", "
+    -- The issuers' view: a handful among all the readers. The term is the query's, letter by letter.
+    CREATE INDEX entry_of_issuers ON entry (version) WHERE kind IN ('hub', 'issuer', 'currency');
+", "
+    -- What an issuer's unacknowledged notices take, in bytes: written with every notice that comes or goes.
+    CREATE TABLE share (prefix TEXT PRIMARY KEY, notice_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO share (prefix, notice_bytes)
+        SELECT link.prefix, sum(length(notice.sealed)) FROM notice JOIN link USING (credential) GROUP BY link.prefix;
 "];
+
+/// A page of the log. Of the issuers' view by its index: texts in place, since no bound value proves the index's term.
+const ALL_AFTER: &str = "SELECT version, kind, body, key, signature, head FROM entry
+    WHERE version > ? ORDER BY version LIMIT ?";
+const ISSUERS_AFTER: &str = "SELECT version, kind, body, key, signature, head FROM entry
+    WHERE version > ? AND kind IN ('hub', 'issuer', 'currency') ORDER BY version LIMIT ?";
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -86,6 +102,9 @@ pub(crate) enum StoreError {
     /// The write was taken and nobody said what became of it.
     #[error("the store ended without an answer")]
     Lost,
+    /// Nothing was written: another write of the same transaction made SQLite end it.
+    #[error("the database ended the transaction by itself")]
+    Undone,
     /// SQLite said no.
     #[error("the database failed")]
     Database(#[source] Arc<rusqlite::Error>),
@@ -105,7 +124,7 @@ impl From<StoreError> for ApiProblem {
                     "the hub's store takes no writes at the moment: repeat the same request";
                 Self::new(ProblemCode::NotAccepted, detail).caused_by(err)
             }
-            StoreError::Lost | StoreError::Database(_) => Self::internal(err),
+            StoreError::Lost | StoreError::Undone | StoreError::Database(_) => Self::internal(err),
         }
     }
 }
@@ -188,8 +207,12 @@ pub(crate) struct Logged {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     lane: mpsc::Sender<lane::Job>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Reader,
+    notices: Reader,
 }
+
+/// A connection that one read at a time uses.
+type Reader = Arc<Mutex<Connection>>;
 
 impl Store {
     /// Opens the file of a network, makes it if there is none, and starts the lane. The lane ends when the last
@@ -203,9 +226,11 @@ impl Store {
         belongs_to(&writer, network, path)?;
         // 16 MiB: what is unacknowledged is looked up with every notice.
         writer.pragma_update(None, "cache_size", -16_384)?;
-        let reader = db::open(path, Durability::Full)?;
+        let reader =
+            || Ok::<_, rusqlite::Error>(Arc::new(Mutex::new(db::open(path, Durability::Full)?)));
+        let (reader, notices) = (reader()?, reader()?);
         let lane = lane::start(writer, QUEUE_MAX)?;
-        Ok(Self { lane, reader: Arc::new(Mutex::new(reader)) })
+        Ok(Self { lane, reader, notices })
     }
 
     /// Whether writes can be taken.
@@ -241,13 +266,9 @@ impl Store {
         issuers_only: bool,
         limit: usize,
     ) -> Result<Vec<Logged>, StoreError> {
-        self.read(move |from| {
-            let of_view =
-                if issuers_only { "AND kind IN ('hub', 'issuer', 'currency')" } else { "" };
-            let mut select = from.prepare_cached(&format!(
-                "SELECT version, kind, body, key, signature, head FROM entry
-                 WHERE version > ? {of_view} ORDER BY version LIMIT ?"
-            ))?;
+        read(&self.reader, move |from| {
+            let page = if issuers_only { ISSUERS_AFTER } else { ALL_AFTER };
+            let mut select = from.prepare_cached(page)?;
             select.query_map(params![to_i64(after), count(limit)], logged)?.collect()
         })
         .await
@@ -255,7 +276,7 @@ impl Store {
 
     /// All links, ended ones included.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, StoreError> {
-        self.read(|from| {
+        read(&self.reader, |from| {
             let mut select = from.prepare(
                 "SELECT credential, key, prefix, partition, invitation, linked_ms, ended_ms FROM link",
             )?;
@@ -314,8 +335,7 @@ impl Store {
                 "UPDATE link SET ended_ms = ?2 WHERE credential = ?1 AND ended_ms IS NULL",
             )?
             .execute(params![credential.raw(), to_i64(now.as_ms())])?;
-            to.prepare_cached("DELETE FROM notice WHERE credential = ?")?
-                .execute([credential.raw()])?;
+            drop_notices(to, credential.raw(), i64::MAX)?;
             to.prepare_cached("DELETE FROM link WHERE ended_ms < ?")?
                 .execute([to_i64(now.as_ms().saturating_sub(ENDED_KEPT_MS))])?;
             Ok(())
@@ -323,12 +343,23 @@ impl Store {
         .await
     }
 
-    /// Stores notices, all or none. Their numbers are at most `i64::MAX`; the caller has checked that.
+    /// Stores notices of an issuer with these prefixes, all or none: none if so many bytes of one of them wait here
+    /// already. Their numbers are at most `i64::MAX`; the caller has checked that.
     pub(crate) async fn put_notices(
         &self,
+        prefixes: Vec<Prefix>,
+        bytes_max: u64,
         notices: Vec<NoticeRequest>,
-    ) -> Result<Vec<NoticeStored>, StoreError> {
-        self.write(move |to| notices.iter().map(|it| put_notice(to, it)).collect()).await
+    ) -> Result<Option<Vec<NoticeStored>>, StoreError> {
+        self.write(move |to| {
+            for prefix in prefixes {
+                if notice_bytes(to, prefix)? >= to_i64(bytes_max) {
+                    return Ok(None);
+                }
+            }
+            notices.iter().map(|it| put_notice(to, it)).collect::<Result<_, _>>().map(Some)
+        })
+        .await
     }
 
     /// At most `limit` notices of a credential after a number, in order.
@@ -338,7 +369,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<SealedNotice>, StoreError> {
-        self.read(move |from| {
+        read(&self.notices, move |from| {
             let mut select = from.prepare_cached(
                 "SELECT number, id, sealed FROM notice
                  WHERE credential = ? AND number > ? ORDER BY number LIMIT ?",
@@ -374,8 +405,7 @@ impl Store {
             let Some(upto) = upto else { return Ok(()) };
             to.prepare_cached("UPDATE link SET acked = ?2 WHERE credential = ?1 AND acked < ?2")?
                 .execute(params![credential.raw(), upto])?;
-            to.prepare_cached("DELETE FROM notice WHERE credential = ? AND number <= ?")?
-                .execute(params![credential.raw(), upto])?;
+            drop_notices(to, credential.raw(), upto)?;
             Ok(())
         })
         .await
@@ -392,17 +422,16 @@ impl Store {
         })?;
         told.await.map_err(|_| StoreError::Lost)?
     }
+}
 
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let reader = Arc::clone(&self.reader);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        Ok(done.await.map_err(|_| StoreError::Lost)??)
-    }
+async fn read<T: Send + 'static>(
+    from: &Reader,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    // Who waits for the connection holds no thread of the pool meanwhile.
+    let from = Arc::clone(from).lock_owned().await;
+    let done = tokio::task::spawn_blocking(move || work(&from));
+    Ok(done.await.map_err(|_| StoreError::Lost)??)
 }
 
 fn belongs_to(db: &Connection, network: NetworkId, path: &Path) -> anyhow::Result<()> {
@@ -419,43 +448,6 @@ fn belongs_to(db: &Connection, network: NetworkId, path: &Path) -> anyhow::Resul
         NetworkId::from_raw(found)
     );
     Ok(())
-}
-
-fn put_notice(to: &Connection, notice: &NoticeRequest) -> rusqlite::Result<NoticeStored> {
-    let (credential, number) = (notice.credential_id.raw(), to_i64(notice.number));
-    let acked: Option<i64> = to
-        .prepare_cached("SELECT acked FROM link WHERE credential = ? AND ended_ms IS NULL")?
-        .query_row([credential], |row| row.get(0))
-        .optional()?;
-    let Some(acked) = acked else { return Ok(NoticeStored::Unlinked) };
-    if number <= acked {
-        return Ok(NoticeStored::Same);
-    }
-    let is_new = to
-        .prepare_cached(
-            "INSERT INTO notice (credential, number, id, sealed) VALUES (?, ?, ?, ?)
-             ON CONFLICT (credential, number) DO NOTHING",
-        )?
-        .execute(params![credential, number, notice.notice_id.raw(), notice.sealed])?
-        > 0;
-    if !is_new {
-        let (id, sealed): ([u8; 16], Vec<u8>) = to
-            .prepare_cached("SELECT id, sealed FROM notice WHERE credential = ? AND number = ?")?
-            .query_row(params![credential, number], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let same = id == notice.notice_id.raw() && sealed == notice.sealed;
-        return Ok(if same { NoticeStored::Same } else { NoticeStored::Conflict });
-    }
-    // Numbers count from 1, so there can be too many only this far above the last acknowledged one.
-    if number - acked <= to_i64(NOTICES_MAX) {
-        return Ok(NoticeStored::Stored { dropped: 0 });
-    }
-    let dropped = to
-        .prepare_cached(
-            "DELETE FROM notice WHERE credential = ?1 AND number <=
-                 (SELECT number FROM notice WHERE credential = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-        )?
-        .execute(params![credential, to_i64(NOTICES_MAX)])?;
-    Ok(NoticeStored::Stored { dropped })
 }
 
 /// SQLite's integers end at `i64::MAX`; nothing of ours that is compared with one is larger.

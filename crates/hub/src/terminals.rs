@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use warifu_proto::code::Prefix;
 use warifu_proto::id::CredentialId;
 use warifu_proto::key::{PublicKey, Thumbprint};
 use warifu_proto::time::Timestamp;
@@ -17,6 +18,7 @@ use crate::store::{ENDED_KEPT_MS, Link};
 struct Tables {
     by_credential: HashMap<CredentialId, Link>,
     by_key: HashMap<Thumbprint, CredentialId>,
+    counts: HashMap<Prefix, u64>,
     /// In the order of their ends.
     ended: VecDeque<(Timestamp, CredentialId)>,
 }
@@ -72,12 +74,19 @@ impl Terminals {
         self.read().by_credential.len()
     }
 
+    /// How many of them are one issuer's.
+    pub(crate) fn count_of(&self, prefix: Prefix) -> u64 {
+        self.read().counts.get(&prefix).copied().unwrap_or_default()
+    }
+
     /// Takes a link that the store has.
     pub(crate) fn put(&self, link: Link) {
         let mut tables = self.write();
-        let (credential, key) = (link.credential, link.key.thumbprint());
-        if let Some(before) = tables.by_credential.insert(credential, link) {
-            tables.by_key.remove(&before.key.thumbprint());
+        let (credential, key, prefix) = (link.credential, link.key.thumbprint(), link.prefix);
+        match tables.by_credential.insert(credential, link) {
+            // The store lets no credential change its prefix.
+            Some(before) => drop(tables.by_key.remove(&before.key.thumbprint())),
+            None => *tables.counts.entry(prefix).or_default() += 1,
         }
         tables.by_key.insert(key, credential);
     }
@@ -85,7 +94,7 @@ impl Terminals {
     /// Ends a link that the store has ended, and forgets those that ended long ago.
     pub(crate) fn end(&self, credential: CredentialId, now: Timestamp) {
         let mut tables = self.write();
-        let Tables { by_credential, by_key, ended } = &mut *tables;
+        let Tables { by_credential, by_key, counts, ended } = &mut *tables;
         if let Some(link) = by_credential.get_mut(&credential)
             && link.ended_at.is_none()
         {
@@ -100,6 +109,7 @@ impl Terminals {
                 && let Some(link) = by_credential.remove(&credential)
             {
                 by_key.remove(&link.key.thumbprint());
+                counts.entry(link.prefix).and_modify(|count| *count = count.saturating_sub(1));
             }
         }
     }
@@ -116,7 +126,6 @@ impl Terminals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warifu_proto::code::Prefix;
     use warifu_proto::id::InvitationId;
     use warifu_proto::key::PrivateKey;
 
@@ -148,5 +157,7 @@ mod tests {
         terminals.end(link(9, 9).credential, NOW.plus_ms(ENDED_KEPT_MS + 1));
         assert!(terminals.key(&key(2)).is_none());
         assert_eq!(terminals.count(), 1);
+        assert_eq!(terminals.count_of(link(1, 3).prefix), 1);
+        assert_eq!(terminals.count_of(Prefix::parse("71000002").unwrap()), 0);
     }
 }

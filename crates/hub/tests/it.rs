@@ -50,6 +50,25 @@ async fn a_folder_has_one_hub() {
 }
 
 #[tokio::test]
+async fn two_folders_of_settings_have_no_data_in_common() {
+    let network = Network::new();
+    let hub = network.start().await;
+    let other = tempfile::tempdir().unwrap();
+    for file in ["network.json", "hub.key"] {
+        std::fs::copy(network.folder.path().join(file), other.path().join(file)).unwrap();
+    }
+    let config = || warifu_hub::Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: network.folder.path().join("data"),
+        ..Default::default()
+    };
+    let second = warifu_hub::start(config(), other.path()).await;
+    assert!(format!("{:#}", second.unwrap_err()).contains("another running instance"));
+    hub.stop().await;
+    warifu_hub::start(config(), other.path()).await.unwrap().shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn pages_probes_and_the_document_are_public() {
     let network = Network::new();
     let hub = network.start().await;

@@ -3,16 +3,17 @@
 //! Law: an entry is in the log before anybody sees it; the version is the position in the log, the head its hash
 //! chain. The hub trusts not even its own disk: at start every entry is checked again. Nobody fills the log:
 //! an entry is signed by who may say so, an unchanged one is not stored again, and one merchant gets
-//! [`PER_MERCHANT_MAX`] entries.
+//! [`PER_MERCHANT_MAX`] entries. Nobody keeps a suspension waiting: a call is over at its first forged entry, and of
+//! the calls that nobody signed [`UNSIGNED_MAX`] may wait for their turn.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
-use warifu_proto::directory::{Directory, Entry, EntryKind, Taken};
+use warifu_proto::directory::{Directory, Entry, EntryError, EntryKind, Taken};
 use warifu_proto::id::NetworkId;
 use warifu_proto::key::{PublicKey, Thumbprint};
 use warifu_proto::limits::PAGE_MAX;
@@ -22,6 +23,12 @@ use crate::store::{Logged, Store, StoreError};
 
 /// Entries one merchant may have in the log: its readers and their revisions. 20 000 are about 20 MB.
 const PER_MERCHANT_MAX: u32 = 20_000;
+/// Unsigned calls with entries at a time, one of them being checked. A hundred good entries take some 10 ms, and
+/// where there was news the copy of the directory: what a suspension may have to wait for sixteen times.
+const UNSIGNED_MAX: usize = 16;
+/// Why an entry behind a forged one was refused.
+const UNCHECKED: &str =
+    "not looked at, since an entry before it is wrongly signed: send it again without that one";
 /// Entries kept in memory behind the newest, where nearly every follower stands: about 1 MB.
 const TAIL_MAX: usize = 1_000;
 
@@ -98,6 +105,17 @@ pub(crate) struct Report {
     pub(crate) refused: Vec<(usize, String)>,
 }
 
+/// Why an entry is not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// Its merchant has its share.
+    #[error("this merchant has {0} entries here already")]
+    MerchantFull(u32),
+    /// It does not belong into the directory.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
 #[derive(Debug)]
 struct Work {
     directory: Directory,
@@ -110,6 +128,7 @@ struct Work {
 pub(crate) struct Feed {
     store: Store,
     work: Mutex<Work>,
+    turns: Arc<Semaphore>,
     published: watch::Sender<Arc<Published>>,
 }
 
@@ -149,7 +168,8 @@ impl Feed {
         published.directory = Arc::new(work.directory.clone());
         published.index_keys();
         let published = watch::Sender::new(Arc::new(published));
-        Ok(Self { store, work: Mutex::new(work), published })
+        let turns = Arc::new(Semaphore::new(UNSIGNED_MAX));
+        Ok(Self { store, work: Mutex::new(work), turns, published })
     }
 
     /// What everybody sees at the moment.
@@ -157,11 +177,29 @@ impl Feed {
         Arc::clone(&self.published.borrow())
     }
 
-    /// Takes entries in their order. Runs to its end even if nobody waits for it any more, so that log and memory
-    /// stay together.
+    /// A turn for a call that nobody signed; none if too many wait already.
+    pub(crate) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).try_acquire_owned().ok()
+    }
+
+    /// Takes entries of a member, in their order.
     pub(crate) async fn take(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Report, StoreError> {
+        self.take_within((), entries).await
+    }
+
+    /// Takes entries in their order, and gives the turn back afterwards. Runs to its end even if nobody waits for it
+    /// any more, so that log and memory stay together.
+    pub(crate) async fn take_within(
+        self: &Arc<Self>,
+        turn: impl Send + 'static,
+        entries: Vec<Entry>,
+    ) -> Result<Report, StoreError> {
         let feed = Arc::clone(self);
-        let done = tokio::spawn(async move { feed.take_all(entries).await });
+        let done = tokio::spawn(async move {
+            let done = feed.take_all(entries).await;
+            drop(turn);
+            done
+        });
         done.await.map_err(|_| StoreError::Lost)?
     }
 
@@ -171,7 +209,8 @@ impl Feed {
         let mut report = Report::default();
         let mut after = Published::clone(&before);
         let mut news = Vec::new();
-        for (index, entry) in entries.into_iter().enumerate() {
+        let mut entries = entries.into_iter().enumerate();
+        for (index, entry) in entries.by_ref() {
             // Checking a signature takes long enough for others to have their turn.
             tokio::task::yield_now().await;
             match work.take(&entry) {
@@ -182,17 +221,34 @@ impl Feed {
                     after.push(logged.clone());
                     news.push(logged);
                 }
-                Err(why) => report.refused.push((index, why)),
+                Err(why) => {
+                    report.refused.push((index, why.to_string()));
+                    // An honest sender has none, and looking for another costs more than sending it.
+                    if matches!(why, Refusal::Entry(EntryError::NotSigned)) {
+                        break;
+                    }
+                }
             }
         }
+        report.refused.extend(entries.map(|(index, _)| (index, UNCHECKED.to_owned())));
         if news.is_empty() {
             return Ok(report);
         }
         report.taken = news.len();
-        if let Err(err) = self.store.log_entries(news.clone()).await {
-            work.directory = Directory::clone(&before.directory);
-            return Err(err);
+        match self.store.log_entries(news.clone()).await {
+            Ok(()) => {
+                self.publish(&mut work, after, &news);
+                Ok(report)
+            }
+            Err(err) => {
+                let stored = self.publish_stored(&mut work).await;
+                if stored == news { Ok(report) } else { Err(err) }
+            }
         }
+    }
+
+    /// Lets everybody see what is in the log now.
+    fn publish(&self, work: &mut Work, mut after: Published, news: &[Logged]) {
         let who = |kind| matches!(kind, EntryKind::Issuer | EntryKind::Merchant);
         after.directory = Arc::new(work.directory.clone());
         if news.iter().any(|it| who(it.entry.kind)) {
@@ -200,7 +256,32 @@ impl Feed {
         }
         news.iter().for_each(|it| work.remember(&it.entry));
         self.published.send_replace(Arc::new(after));
-        Ok(report)
+    }
+
+    /// After a write that is said to have failed: goes by what the log really holds. A position that is on disk
+    /// and not in memory would be given out again, and refused by the log each time.
+    async fn publish_stored(&self, work: &mut Work) -> Vec<Logged> {
+        let before = self.now();
+        work.directory = Directory::clone(&before.directory);
+        let found = self.store.entries_after(before.version, false, PAGE_MAX).await;
+        let found = found.unwrap_or_else(|err| {
+            tracing::error!(error = ?err, "the directory's log can't be read");
+            Vec::new()
+        });
+        let mut after = Published::clone(&before);
+        let mut stored = Vec::new();
+        for logged in found {
+            if let Err(err) = check(work, &after, &logged) {
+                tracing::error!(error = ?err, version = logged.version, "the directory's log is damaged");
+                break;
+            }
+            after.push(logged.clone());
+            stored.push(logged);
+        }
+        if !stored.is_empty() {
+            self.publish(work, after, &stored);
+        }
+        stored
     }
 
     /// The entries after a position, waiting for some if there are none. A `version` below `after` in the page says
@@ -254,15 +335,15 @@ impl Feed {
 }
 
 impl Work {
-    fn take(&mut self, entry: &Entry) -> Result<Taken, String> {
+    fn take(&mut self, entry: &Entry) -> Result<Taken, Refusal> {
         if self.known.contains(&digest(entry)) {
             return Ok(Taken::Same);
         }
         let own = self.by_merchant.get(&entry.key).copied().unwrap_or_default();
         if entry.kind == EntryKind::Reader && own >= PER_MERCHANT_MAX {
-            return Err(format!("this merchant has {own} entries here already"));
+            return Err(Refusal::MerchantFull(own));
         }
-        self.directory.take(entry).map_err(|err| err.to_string())
+        Ok(self.directory.take(entry)?)
     }
 
     fn remember(&mut self, entry: &Entry) {

@@ -26,7 +26,8 @@ use crate::identify::{self, Place};
 /// Registers a code with its issuer.
 #[utoipa::path(post, path = "/v1/codes", tag = "terminals", request_body = CodeRequest,
     description = "Needs no request signature: the registration carries its own. One statement in 2 s per \
-                   credential, bursts of 5; the very same statement again does not count.",
+                   credential, bursts of 5; the very same statement again does not count. Four calls of a \
+                   credential are under way to its issuer at a time.",
     responses(
         (status = 201, description = "The issuer stored it; its `ack` proves that.", body = CodeAnswer),
         (status = 400, description = "`malformed`, `registration_malformed`", body = Problem, content_type = "application/problem+json"),
@@ -66,6 +67,7 @@ pub(crate) async fn register(
             "the statement is not signed by the key that was linked",
         ));
     }
+    let _passing = app.under_way.begin(Errand::Code, statement.credential)?;
     app.rates
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

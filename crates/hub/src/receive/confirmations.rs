@@ -28,7 +28,8 @@ use crate::identify::{self, Place};
 #[utoipa::path(post, path = "/v1/confirmations", tag = "terminals", request_body = ConfirmationRequest,
     description = "Signed by the terminal's key, twice: the call for the hub, the body for the issuer. The first verdict \
                    stands, and a repeat answers with it. One word in 2 s per credential, bursts of 5; the same \
-                   verdict on the same payment again does not count.",
+                   verdict on the same payment again does not count. Four calls of a credential are under way to its \
+                   issuer at a time.",
     responses(
         (status = 200, description = "The issuer heard it; `verdict` is the one that stands.", body = ConfirmationAnswer),
         (status = 400, description = "`malformed`", body = Problem, content_type = "application/problem+json"),
@@ -55,6 +56,8 @@ pub(crate) async fn confirm(
     let published = app.feed.now();
     let place = Place::Partition(link.partition);
     let route = identify::route(&published.directory, link.prefix, place, clock::now())?;
+    let errand = Errand::Confirmation;
+    let _passing = app.under_way.begin(errand, request.credential_id)?;
     app.confirmation_rates
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -64,7 +67,6 @@ pub(crate) async fn confirm(
             ApiProblem::new(ProblemCode::TooManyRequests, detail)
                 .retry_after_s(forward::whole_seconds(wait))
         })?;
-    let errand = Errand::Confirmation;
     let answer =
         app.forwarder.carry(errand, route, Method::POST, "/v1/confirmations", body).await?;
     Ok(forward::hand_on(answer))

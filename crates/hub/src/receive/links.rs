@@ -5,8 +5,11 @@
 //! convenience is: the terminal is told `credential_unknown`, repeats its linking within 15 minutes, and links again
 //! with a new invitation after that.
 //!
+//! What the store and memory note is noted by both, even if the caller hangs up in between.
+//!
 //! An issuer can't take another's credential: the first prefix that a credential came with stays.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -30,7 +33,7 @@ use super::credential_unknown;
 use crate::app::App;
 use crate::forward::{self, Errand};
 use crate::identify::{self, Place};
-use crate::store::{Link, LinkStored};
+use crate::store::{Link, LinkStored, StoreError};
 
 /// Links a terminal to an account.
 #[utoipa::path(post, path = "/v1/links", tag = "terminals", request_body = LinkRequest,
@@ -65,9 +68,15 @@ pub(crate) async fn link(
     }
     let published = app.feed.now();
     let route = identify::route(&published.directory, request.prefix, Place::Any, clock::now())?;
+    // Before the issuer acts. What is under way meanwhile may pass it by a few.
+    if !app.terminals.knows(caller) && app.terminals.count_of(request.prefix) >= app.share.links {
+        tracing::warn!(issuer.prefix = %request.prefix, "an issuer has as many links as links_max");
+        let detail = "this issuer has as many links as this hub keeps of one: tell the issuer";
+        return Err(ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(60));
+    }
     let answer = app.forwarder.carry(Errand::Link, route, Method::POST, "/v1/links", body).await?;
     if answer.is_ok() {
-        keep(&app, &request, &answer).await?;
+        keep(app, &request, &answer).await?;
     }
     Ok(forward::hand_on(answer))
 }
@@ -76,7 +85,8 @@ pub(crate) async fn link(
 #[utoipa::path(delete, path = "/v1/links/{crd}", tag = "terminals", request_body = UnlinkRequest,
     params(("crd" = String, Path, description = "The credential, `crd_…`.")),
     description = "Signed by the terminal's key, twice: the call for the hub, the body for the issuer. Drops the \
-                   credential's notices. Can be repeated for a day.",
+                   credential's notices. Can be repeated for a day. Four calls of a credential are under way to its issuer \
+                   at a time.",
     responses(
         (status = 200, description = "Unlinked.", body = UnlinkAnswer),
         (status = 400, description = "`malformed`", body = Problem, content_type = "application/problem+json"),
@@ -85,6 +95,7 @@ pub(crate) async fn link(
         (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_requests`, with Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`issuer_unavailable`, `not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn unlink(
@@ -115,13 +126,19 @@ pub(crate) async fn unlink(
     let place = Place::Partition(link.partition);
     let route = identify::route(&published.directory, link.prefix, place, clock::now())?;
     let path = format!("/v1/links/{credential}");
+    let passing = app.under_way.begin(Errand::Unlink, credential)?;
     let answer = app.forwarder.carry(Errand::Unlink, route, Method::DELETE, &path, body).await?;
+    drop(passing);
     let gone = ProblemCode::CredentialUnknown.name();
     if answer.is_ok() || answer.problem().is_some_and(|it| it.code == gone) {
         let now = clock::now();
-        app.store.end_link(credential, now).await.map_err(ApiProblem::internal)?;
-        app.terminals.end(credential, now);
-        app.streams.end(credential);
+        to_its_end(async move {
+            app.store.end_link(credential, now).await?;
+            app.terminals.end(credential, now);
+            app.streams.end(credential);
+            Ok(())
+        })
+        .await?;
     }
     Ok(forward::hand_on(answer))
 }
@@ -142,7 +159,7 @@ struct Linked {
     partition: u8,
 }
 
-async fn keep(app: &App, request: &LinkRequest, answer: &Answer) -> Result<(), ApiProblem> {
+async fn keep(app: Arc<App>, request: &LinkRequest, answer: &Answer) -> Result<(), ApiProblem> {
     let unreadable = |why: &'static str| {
         let detail = "the issuer's answer can't be read";
         ApiProblem::new(ProblemCode::Internal, detail).caused_by(anyhow::anyhow!(why))
@@ -163,14 +180,26 @@ async fn keep(app: &App, request: &LinkRequest, answer: &Answer) -> Result<(), A
         linked_at: clock::now(),
         ended_at: None,
     };
-    // Not `not_accepted`, whatever the store says: the issuer has acted.
-    match app.store.put_link(link.clone()).await.map_err(ApiProblem::internal)? {
-        LinkStored::Stored => {
+    let stored = to_its_end(async move {
+        let stored = app.store.put_link(link.clone()).await?;
+        if stored == LinkStored::Stored {
             app.terminals.put(link);
-            Ok(())
         }
+        Ok(stored)
+    });
+    match stored.await? {
+        LinkStored::Stored => Ok(()),
         LinkStored::Taken => Err(one_key_one_link()),
     }
+}
+
+/// Store and memory stay together: a handler is dropped when its caller hangs up, this is not.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, ApiProblem> {
+    let done = tokio::spawn(work).await.unwrap_or(Err(StoreError::Lost));
+    // Not `not_accepted`, whatever the store says: the issuer has acted.
+    done.map_err(ApiProblem::internal)
 }
 
 fn one_key_one_link() -> ApiProblem {

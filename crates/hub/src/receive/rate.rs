@@ -1,5 +1,6 @@
 //! How often a credential may register, or answer a question: one statement in two seconds, bursts of five. The very
-//! same statement again does not count, because a terminal repeats it until it holds the issuer's answer.
+//! same statement again does not count, because a terminal repeats it until it holds the issuer's answer; `under_way`
+//! bounds how many of those go on at a time.
 //!
 //! Law: only credentials whose signature was checked get here, so nobody uses up another's share. In memory
 //! and bounded; what is forgotten is forgotten in favour of the payer.

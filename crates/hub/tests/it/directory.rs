@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use warifu_proto::directory::{Directory, Entry, EntryKind};
 use warifu_proto::id::MerchantId;
 use warifu_proto::message::DirectoryPage;
@@ -25,14 +25,24 @@ async fn what_is_signed_is_taken_once_and_what_is_not_is_refused() {
     let forged = Entry { signature: [1; 64], ..network.merchant(bakery, &till, 2) };
     let foreign = reader(network.id, bakery, &till, till.public());
     let garbage = Entry { body: b"{}".to_vec(), ..entry.clone() };
+    let places = |report: &Value| -> Vec<u64> {
+        let refused = report["refused"].as_array().unwrap();
+        refused.iter().map(|it| it["index"].as_u64().unwrap()).collect()
+    };
     let report = hub
-        .publish(&[its_reader.clone(), entry.clone(), forged, foreign, garbage, its_reader.clone()])
+        .publish(&[its_reader.clone(), entry.clone(), garbage, its_reader.clone(), forged.clone()])
         .await;
     assert_eq!((&report["taken"], &report["known"]), (&json!(2), &json!(0)));
-    let refused = report["refused"].as_array().unwrap();
-    let places: Vec<u64> = refused.iter().map(|it| it["index"].as_u64().unwrap()).collect();
-    assert_eq!(places, [0, 2, 3, 4]);
-    assert!(refused[0]["why"].as_str().unwrap().contains("merchant"));
+    assert_eq!(places(&report), [0, 2, 4]);
+    assert!(report["refused"][0]["why"].as_str().unwrap().contains("merchant"));
+    // The call is over at its first forged entry, and says of the others that they were not looked at.
+    for wrong in [forged, foreign] {
+        let report = hub.publish(&[entry.clone(), wrong, its_reader.clone()]).await;
+        assert_eq!((&report["known"], places(&report)), (&json!(1), vec![1, 2]));
+        let why = |place: usize| report["refused"][place]["why"].as_str().unwrap();
+        assert!(why(0).contains("not signed by who may"), "{}", why(0));
+        assert!(why(1).contains("send it again without"), "{}", why(1));
+    }
     let report = hub.publish(&[entry.clone(), its_reader]).await;
     assert_eq!((&report["taken"], &report["known"]), (&json!(0), &json!(2)));
     let older = network.merchant(bakery, &till, 1);

@@ -155,3 +155,43 @@ async fn many_notices_in_one_call_have_an_answer_each() {
     assert_eq!(answer.status, 200, "nothing of the refused calls is there");
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn an_issuer_fills_its_own_share_and_nobody_elses() {
+    let (network, hub, full) = hub_and_issuer(|config| {
+        config.links_max = 2;
+        config.notice_bytes_max = 100;
+    })
+    .await;
+    let other = Issuer::start(&network, "71000002").await;
+    hub.publish(&[other.entry(&network, 1, "active")]).await;
+    let terminals =
+        [Terminal::linked("71000001", &hub).await, Terminal::linked("71000001", &hub).await];
+    let refused = Terminal::new("71000001").try_link(&hub).await;
+    assert_eq!((refused.status.as_u16(), code_of(&refused).as_str()), (503, "not_accepted"));
+    assert_eq!(refused.headers["retry-after"], "60");
+    assert_eq!(full.seen("link").len(), 2, "refused before the issuer acts");
+    assert_eq!(terminals[0].try_link(&hub).await.status, 201, "a repeat is no more of them");
+    let elsewhere = Terminal::linked("71000002", &hub).await;
+
+    // 40 bytes each: the third passes the bound, what comes then waits.
+    for number in 1..=3 {
+        assert_eq!(full.notice(&hub, &terminals[0], number, 1).await.status, 200);
+    }
+    for terminal in &terminals {
+        let answer = full.notice(&hub, terminal, 4, 1).await;
+        assert_eq!((answer.status.as_u16(), code_of(&answer).as_str()), (429, "too_many_requests"));
+        assert_eq!(answer.headers["retry-after"], "10");
+    }
+    assert_eq!(other.notice(&hub, &elsewhere, 1, 1).await.status, 200);
+    let mut events = terminals[0].events(&hub, Some("2")).await;
+    assert_eq!(next(&mut events).await.number, 3);
+    assert_eq!(full.notice(&hub, &terminals[0], 4, 1).await.status, 200);
+    assert_eq!(next(&mut events).await.number, 4);
+    drop(events);
+
+    // Who is gone makes room for another only when the hub has forgotten the link, a day later.
+    assert_eq!(terminals[1].unlink(&hub).await.status, 200);
+    assert_eq!(code_of(&Terminal::new("71000001").try_link(&hub).await), "not_accepted");
+    hub.stop().await;
+}

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use serde_json::Value;
 use warifu_proto::code::{Locator, Prefix};
-use warifu_proto::id::CredentialId;
+use warifu_proto::id::{CredentialId, PaymentId};
 use warifu_proto::message::{CodeAnswer, CodeRequest, LinkAnswer, UnlinkAnswer};
+use warifu_proto::notice::Verdict;
 use warifu_proto::problem::ProblemCode;
 use warifu_proto::registration::Statement;
+use warifu_server::client::Answer;
+use warifu_server::{chance, clock};
 
 use crate::harness::{
     Actor, Issuer, PATIENCE, Terminal, code_of, hub_and_issuer, hub_entry, to_json,
@@ -287,5 +290,74 @@ async fn an_issuer_cannot_take_the_credential_of_another() {
     assert_eq!(victim.register(&hub, &victim.statement()).await.status, 201);
     assert_eq!(code_of(&greedy.notice(&hub, &victim, 1, 1).await), "credential_unknown");
     assert_eq!(honest.notice(&hub, &victim, 1, 1).await.status, 200);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_in_the_middle_is_linked_and_unlinked_all_the_same() {
+    let (network, hub, issuer) = hub_and_issuer(|_| {}).await;
+    let database = rusqlite::Connection::open(network.folder.path().join("data/hub.db")).unwrap();
+    let credential: CredentialId = chance::id(clock::now());
+    let terminal = Terminal { credential, ..Terminal::new("71000001") };
+    issuer.claims(terminal.actor.key.thumbprint(), credential);
+    // The issuer has answered, the hub's write waits for the disk: here the caller goes away.
+    let hang_up = async |what: &str, call: &mut (dyn Future<Output = Answer> + Unpin)| {
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let gone = async {
+            while issuer.seen(what).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            answer = call => panic!("{}", answer.status),
+            () = gone => {}
+        }
+    };
+    let noted = async |status: u16| {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        database.execute_batch("COMMIT").unwrap();
+        let begun = Instant::now();
+        while terminal.register(&hub, &terminal.statement()).await.status != status {
+            assert!(begun.elapsed() < PATIENCE, "the hub never heard of it");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    hang_up("link", &mut Box::pin(terminal.try_link(&hub))).await;
+    noted(201).await;
+    hang_up("unlink", &mut Box::pin(terminal.unlink(&hub))).await;
+    noted(404).await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn one_payers_repeats_take_four_places_and_no_more() {
+    let (_network, hub, issuer) =
+        hub_and_issuer(|config| config.forward_deadline_ms = 20_000).await;
+    let greedy = Terminal::linked("71000001", &hub).await;
+    let other = Terminal::linked("71000001", &hub).await;
+    let (statement, others_statement) = (greedy.statement(), other.statement());
+    issuer.script.delay_ms.store(3_000, Ordering::Relaxed);
+    let flood = (0..20).map(|_| greedy.register(&hub, &statement));
+    let (answers, others, word) = tokio::join!(
+        futures_util::future::join_all(flood),
+        other.register(&hub, &others_statement),
+        greedy.confirm(&hub, PaymentId::from_raw([7; 16]), Verdict::Confirm),
+    );
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 201);
+    assert_eq!((taken.len(), refused.len()), (4, 16));
+    for answer in refused {
+        assert_eq!((answer.status.as_u16(), code_of(answer).as_str()), (429, "too_many_requests"));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!((others.status.as_u16(), word.status.as_u16()), (201, 200));
+    // What is over holds no place, and it was no statement of its own.
+    issuer.script.delay_ms.store(0, Ordering::Relaxed);
+    for _ in 0..5 {
+        assert_eq!(greedy.register(&hub, &statement).await.status, 201);
+    }
+    for _ in 0..4 {
+        assert_eq!(greedy.register(&hub, &greedy.statement()).await.status, 201);
+    }
     hub.stop().await;
 }

@@ -76,6 +76,52 @@ async fn news_is_taken_once_and_the_rest_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn nothing_behind_a_forged_entry_is_looked_at_and_nothing_of_it_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    let forged = Entry { signature: [1; 64], ..merchant(2, 1) };
+    let entries = vec![reader(1, 7), merchant(1, 1), forged, merchant(3, 1), merchant(1, 1)];
+    let report = feed.take(entries.clone()).await.unwrap();
+    assert_eq!((report.taken, report.known), (1, 0));
+    let refused: Vec<(usize, bool)> =
+        report.refused.iter().map(|(index, why)| (*index, why == UNCHECKED)).collect();
+    // A reader without its merchant may be an honest mistake.
+    assert_eq!(refused, [(0, false), (2, false), (3, true), (4, true)]);
+    let rest = refused.iter().map(|(index, _)| entries[*index].clone());
+    let rest = rest.filter(|it| it.signature != [1; 64]).collect();
+    let report = feed.take(rest).await.unwrap();
+    assert_eq!((report.taken, report.known, report.refused.len()), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn few_unsigned_calls_wait_and_members_never_stand_behind_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    let busy = feed.work.lock().await;
+    let waiting: Vec<_> = (1..)
+        .map_while(|number| {
+            let (turn, feed) = (feed.turn()?, Arc::clone(&feed));
+            let call = async move { feed.take_within(turn, vec![merchant(number, 1)]).await };
+            Some(tokio::spawn(call))
+        })
+        .collect();
+    assert_eq!(waiting.len(), UNSIGNED_MAX);
+    let member = {
+        let feed = Arc::clone(&feed);
+        tokio::spawn(async move { feed.take(vec![merchant(100, 1)]).await })
+    };
+    tokio::task::yield_now().await;
+    // Who hangs up does not make room: the work goes on.
+    waiting[0].abort();
+    tokio::task::yield_now().await;
+    assert!(feed.turn().is_none());
+    drop(busy);
+    assert_eq!(member.await.unwrap().unwrap().taken, 1);
+    assert!(feed.turn().is_some());
+    assert_eq!(feed.now().version, UNSIGNED_MAX as u64 + 1);
+}
+
+#[tokio::test]
 async fn pages_follow_each_other_and_their_heads_are_the_chain() {
     let folder = tempfile::tempdir().unwrap();
     let feed = open(&folder).await;
@@ -138,4 +184,40 @@ async fn a_damaged_log_is_not_opened() {
     let store = Store::open(&folder.path().join("hub.db"), NETWORK).unwrap();
     let err = Feed::load(store, NETWORK, private(1).public().clone()).await.unwrap_err();
     assert!(err.to_string().contains("entry 2"), "{err:#}");
+}
+
+#[tokio::test]
+async fn what_is_in_the_log_counts_whatever_the_store_said_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = open(&folder).await;
+    feed.take(vec![merchant(1, 1)]).await.unwrap();
+    // On disk already, as after a commit that was called a failure.
+    let on_disk = |entry: &Entry| {
+        let (version, head) = (feed.now().version + 1, entry.head_after(&feed.now().head));
+        rusqlite::Connection::open(folder.path().join("hub.db"))
+            .unwrap()
+            .execute(
+                "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)",
+                rusqlite::params![
+                    i64::try_from(version).unwrap(),
+                    entry.kind.as_str(),
+                    entry.body,
+                    entry.key.0,
+                    entry.signature,
+                    head
+                ],
+            )
+            .unwrap();
+    };
+    let [two, three] = [merchant(2, 1), merchant(3, 1)];
+    on_disk(&two);
+    assert_eq!(feed.take(vec![two]).await.unwrap().taken, 1, "it is this very call's");
+    assert_eq!(feed.now().version, 2);
+    // Another call finds it there: that one fails once, and nobody is stuck behind it.
+    on_disk(&three);
+    feed.take(vec![merchant(4, 1)]).await.unwrap_err();
+    assert_eq!(feed.now().version, 3);
+    let report = feed.take(vec![three, merchant(4, 1)]).await.unwrap();
+    assert_eq!((report.taken, report.known, feed.now().version), (1, 1, 4));
+    assert_eq!(open(&folder).await.now().head, feed.now().head);
 }
