@@ -132,7 +132,7 @@ pub(crate) async fn open(
         (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "`misdirected`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_requests`: ten others wait", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_requests`: ten others wait, or thirty calls", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`not_accepted`, with Retry-After", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn ask(
@@ -322,9 +322,10 @@ impl From<MailboxError> for ApiProblem {
             MailboxError::Full => {
                 (ProblemCode::NotAccepted, "too many pairings are open here: come back in a minute")
             }
-            MailboxError::TooManyRequests => {
-                (ProblemCode::TooManyRequests, "ten readers wait in this pairing already")
-            }
+            MailboxError::TooManyRequests => (
+                ProblemCode::TooManyRequests,
+                "ten readers, or thirty calls, wait in this pairing already",
+            ),
             MailboxError::Refused => (
                 ProblemCode::ProofInvalid,
                 "the merchant's side refused the proof: was the pairing link copied whole?",

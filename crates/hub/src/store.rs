@@ -27,7 +27,7 @@ mod lane;
 mod notices;
 mod rows;
 
-use notices::{drop_notices, notice_bytes, put_notice};
+use notices::{drop_notices, notice_bytes};
 use rows::{from_i64, link, logged};
 
 /// Writes that may wait for the lane. Above it: `not_accepted`, which is then the truth.
@@ -357,7 +357,7 @@ impl Store {
                     return Ok(None);
                 }
             }
-            notices.iter().map(|it| put_notice(to, it)).collect::<Result<_, _>>().map(Some)
+            notices::put_notices(to, &notices).map(Some)
         })
         .await
     }

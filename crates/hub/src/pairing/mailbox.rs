@@ -20,6 +20,8 @@ const OPEN_MAX: usize = 1_000;
 const OPEN_PER_MERCHANT_MAX: usize = 50;
 /// Requests that wait in one pairing, and refused ones that are remembered.
 pub(crate) const REQUESTS_MAX: usize = 10;
+/// Calls that wait in one pairing: each holds a place among the hub's calls in flight, and a repeat is one more.
+const CALLS_MAX: usize = 3 * REQUESTS_MAX;
 
 /// Why the mailbox does not do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +41,7 @@ pub(crate) enum MailboxError {
     /// Everybody together has.
     #[error("too many pairings are open")]
     Full,
-    /// Many readers ask in one pairing.
+    /// Many readers ask in one pairing, or a few of them very often.
     #[error("too many requests wait in this pairing")]
     TooManyRequests,
     /// The merchant's side did not believe the proof.
@@ -136,6 +138,9 @@ impl Mailbox {
         }
         if pairing.refused.contains(&(key, request.proof)) {
             return Err(MailboxError::Refused);
+        }
+        if pairing.changed.receiver_count() >= CALLS_MAX {
+            return Err(MailboxError::TooManyRequests);
         }
         if !pairing.requests.contains(request) {
             // The same reader with a corrected proof takes its own place.
@@ -359,6 +364,20 @@ mod tests {
             mailbox.open(PAIRING, BAKERY, far, LATER),
             Ok(LATER.plus_ms(PAIRING_LIFETIME_MS))
         );
+    }
+
+    #[test]
+    fn repeats_that_wait_are_bounded_and_an_answer_is_no_wait() {
+        let mut mailbox = mailbox();
+        let waiting: Vec<_> =
+            (0..CALLS_MAX).map(|_| mailbox.submit(PAIRING, &request(1, 1), NOW).unwrap()).collect();
+        let one_more = mailbox.submit(PAIRING, &request(1, 1), NOW);
+        assert!(matches!(one_more, Err(MailboxError::TooManyRequests)));
+        let key = request(1, 1).key.thumbprint();
+        mailbox.answer(PAIRING, BAKERY, key, answer(), NOW).unwrap();
+        let answered = mailbox.submit(PAIRING, &request(1, 1), NOW);
+        assert!(matches!(answered, Ok(Submitted::Answered(_))));
+        drop(waiting);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Notices in their table, and what they take of their issuer's share.
 //!
-//! Law: they come by [`put_notice`] and go by [`drop_notices`] alone, and each writes the share with them: one transaction,
-//! so the two can't come apart.
+//! Law: they come by [`put_notices`] and go by [`drop_notices`] alone, and each writes the share with them: one
+//! transaction, so the two can't come apart.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use warifu_proto::code::Prefix;
@@ -9,10 +11,29 @@ use warifu_proto::message::NoticeRequest;
 
 use super::{NOTICES_MAX, NoticeStored, count, to_i64};
 
-/// Stores a notice, and drops the oldest of its credential where there are too many.
-pub(super) fn put_notice(
+/// Stores notices, and drops the oldest of a credential where there are too many.
+pub(super) fn put_notices(
+    to: &Connection,
+    notices: &[NoticeRequest],
+) -> rusqlite::Result<Vec<NoticeStored>> {
+    let mut came = BTreeMap::new();
+    let put = |it| put_notice(to, it, &mut came);
+    let stored = notices.iter().map(put).collect::<Result<_, _>>()?;
+    for (prefix, bytes) in came {
+        to.prepare_cached(
+            "INSERT INTO share (prefix, notice_bytes) VALUES (?, ?)
+             ON CONFLICT (prefix) DO UPDATE SET notice_bytes = notice_bytes + excluded.notice_bytes",
+        )?
+        .execute(params![prefix, bytes])?;
+    }
+    Ok(stored)
+}
+
+/// Stores one, and adds its bytes to those that came of its issuer's prefix.
+fn put_notice(
     to: &Connection,
     notice: &NoticeRequest,
+    came: &mut BTreeMap<String, i64>,
 ) -> rusqlite::Result<NoticeStored> {
     let (credential, number) = (notice.credential_id.raw(), to_i64(notice.number));
     let linked: Option<(i64, String)> = to
@@ -37,11 +58,7 @@ pub(super) fn put_notice(
         let same = id == notice.notice_id.raw() && sealed == notice.sealed;
         return Ok(if same { NoticeStored::Same } else { NoticeStored::Conflict });
     }
-    to.prepare_cached(
-        "INSERT INTO share (prefix, notice_bytes) VALUES (?, ?)
-         ON CONFLICT (prefix) DO UPDATE SET notice_bytes = notice_bytes + excluded.notice_bytes",
-    )?
-    .execute(params![prefix, count(notice.sealed.len())])?;
+    *came.entry(prefix).or_default() += count(notice.sealed.len());
     // Numbers count from 1, so there can be too many only this far above the last acknowledged one.
     if number - acked <= to_i64(NOTICES_MAX) {
         return Ok(NoticeStored::Stored { dropped: 0 });
