@@ -11,7 +11,11 @@ use hashbrown::hash_table::Entry;
 use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
 
-use crate::partition::Remembered;
+use crate::partition::{Remembered, WINDOW};
+
+/// A partition with so many ids gets a table for a whole window at once, half a megabyte: to grow, a table looks at every
+/// line again, which would take some milliseconds later on.
+const BUSY: usize = 1024;
 
 /// A request that was answered.
 #[derive(Debug, Clone)]
@@ -80,7 +84,8 @@ impl Requests {
 
     /// Of lines in order of sequence, found by a table with this secret.
     pub(crate) fn of(lines: Vec<Line>, secret: u64) -> Self {
-        let newest = HashTable::with_capacity(lines.len());
+        let is_busy = lines.len() >= BUSY;
+        let newest = HashTable::with_capacity(lines.len().max(if is_busy { window() } else { 0 }));
         let hasher = FixedState::with_seed(secret);
         let mut all = Self { lines: lines.into(), first: 0, newest, hasher };
         for number in (0..).take(all.lines.len()) {
@@ -104,6 +109,9 @@ impl Requests {
         let hash_of = |it: &LineNumber| {
             line(lines, *first, *it).map_or(0, |it| hasher.hash_one((it.caller, &it.request)))
         };
+        if newest.len() == BUSY {
+            newest.reserve(window(), hash_of);
+        }
         let is_it = |it: &LineNumber| {
             line(lines, *first, *it).is_some_and(|it| it.is_of(new.caller, &new.request))
         };
@@ -145,6 +153,10 @@ impl Requests {
         }
         Some((gone, is_unknown))
     }
+}
+
+fn window() -> usize {
+    usize::try_from(WINDOW).unwrap_or(usize::MAX)
 }
 
 fn line(lines: &VecDeque<Line>, first: LineNumber, number: LineNumber) -> Option<&Line> {

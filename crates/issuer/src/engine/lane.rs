@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use warifu_core::decide::{Command, Decision, OldPayment, Pay, Refusal, Reverse};
 use warifu_core::entry::{Digest, Entry, Fact};
@@ -25,13 +24,14 @@ use warifu_core::vault::Vault;
 use warifu_proto::id::MerchantId;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
-use warifu_server::{chance, clock};
+use warifu_server::clock;
 
 use self::answers::{
     account_state, broken, credential_state, entry_bytes, payment, refused, registered, rule,
     unchanged, written,
 };
 use self::commit::{Answers, Claim, Committer, Flight};
+use self::request_table::RequestTable;
 use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
 use super::{Answer, Ask, EngineConfig, Job, Refused, Shared, chain};
@@ -39,6 +39,7 @@ use crate::store::{Batch, EntryBytes, Head, Store};
 
 mod answers;
 mod commit;
+mod request_table;
 
 pub(crate) use answers::request_of;
 
@@ -83,8 +84,7 @@ pub struct Lane {
     vault: Arc<Vault>,
     shared: Arc<Shared>,
     partitions: BTreeMap<u8, Hot>,
-    /// Which partition remembers a request id: ids are unique per merchant, whatever the partition.
-    requests: HashMap<(MerchantId, RequestId), u8, FixedState>,
+    requests: RequestTable,
     /// Per caller, the greatest request id that any partition has forgotten.
     forgotten: HashMap<MerchantId, RequestId>,
     parked: Parking,
@@ -145,9 +145,7 @@ impl Lane {
         shared: Arc<Shared>,
         recovered: Recovered,
     ) -> std::io::Result<Self> {
-        // Callers choose request ids: they must not be able to choose ids that collide.
-        let hasher = FixedState::with_seed(u64::from_ne_bytes(chance::bytes()));
-        let mut requests = HashMap::with_hasher(hasher);
+        let mut requests = RequestTable::new();
         let mut forgotten = HashMap::new();
         let mut partitions = BTreeMap::new();
         for (number, Folded { state, head, .. }) in recovered.partitions {
@@ -160,7 +158,7 @@ impl Lane {
                     if indexed.is_some_and(|row| row.partition != number) {
                         continue;
                     }
-                    requests.entry((caller, request.clone())).or_insert(number);
+                    requests.insert_if_new((caller, request.clone()), number);
                 } else {
                     requests.insert((caller, request.clone()), number);
                 }
@@ -301,8 +299,8 @@ impl Lane {
         // A tuple of references can't be looked up in a map of tuples; cloning an id shares its text.
         if let Some(partition) = self.requests.get(&(caller, request.clone())) {
             let remembered =
-                self.partitions.get(partition).and_then(|it| it.state.remembered(caller, request));
-            return remembered.map_or(Known::New, |it| Known::Recent(*partition, it));
+                self.partitions.get(&partition).and_then(|it| it.state.remembered(caller, request));
+            return remembered.map_or(Known::New, |it| Known::Recent(partition, it));
         }
         if self.forgotten.get(&caller).is_none_or(|greatest| request > greatest) {
             return Known::New;

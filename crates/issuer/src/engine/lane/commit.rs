@@ -11,16 +11,12 @@
 //! So one batch at most is decided on what is not durable yet. It is answered after its own commit, which follows; and
 //! when the former is refused, both go back.
 
-use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use warifu_proto::id::MerchantId;
-use warifu_proto::request_id::RequestId;
-
-use super::{Lane, Reply, forget};
+use super::{Lane, Reply, forget, request_table};
 use crate::engine::{Answer, Refused, Shared};
 use crate::store::{AppendError, Batch, Head, Store};
 
@@ -30,7 +26,7 @@ const NOT_WRITTEN: Refused =
 /// Who asked, and what will be said.
 pub(super) type Answers = Vec<(Reply, Result<Answer, Refused>)>;
 /// A request id, and the partition that remembered it before.
-pub(super) type Claim = ((MerchantId, RequestId), Option<u8>);
+pub(super) type Claim = (request_table::Key, Option<u8>);
 
 /// A batch that was decided and is not known to be durable.
 #[derive(Debug)]
@@ -181,11 +177,9 @@ impl Lane {
             hot.undo_in_flight.committed();
             hot.state.forget_with(head.sequence, |caller, request| {
                 // A tombstone leaves its partition, and its payment is remembered by another.
-                if let hash_map::Entry::Occupied(known) =
-                    self.requests.entry((caller, request.clone()))
-                    && *known.get() == head.partition
-                {
-                    known.remove();
+                let key = (caller, request.clone());
+                if self.requests.get(&key) == Some(head.partition) {
+                    self.requests.remove(&key);
                 }
                 forget(&mut self.forgotten, caller, request);
             });
