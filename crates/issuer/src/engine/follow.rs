@@ -86,7 +86,9 @@ pub(crate) fn spawn_index(
             std::thread::sleep(IDLE);
             let behind = shared.committed.borrow().saturating_sub(*shared.indexed.borrow());
             let is_early = written_at.elapsed() < INDEX_EVERY;
-            if behind == 0 || (is_early && shared.index_lag() < INDEX_AT) {
+            let lag = shared.index_lag();
+            metrics::gauge!("warifu_index_lag_entries").set(u32::try_from(lag).unwrap_or(u32::MAX));
+            if behind == 0 || (is_early && lag < INDEX_AT) {
                 continue;
             }
             written_at = Instant::now();
