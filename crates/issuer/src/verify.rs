@@ -7,6 +7,7 @@
 
 mod books;
 mod compare;
+mod feed;
 mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +84,7 @@ pub fn verify(
         folded: (0..PARTITIONS)
             .map(|number| (number, Folded::empty(&files.journal_id, number)))
             .collect(),
-        books: Books::default(),
+        books: Books::new(prefix),
         broken: BTreeMap::new(),
         report: Report::default(),
         snapshots_met: BTreeSet::new(),
@@ -162,11 +163,13 @@ impl Work<'_> {
     /// Follows one commit in both ways.
     fn frame(&mut self, frame: &Frame) {
         self.report.count("frames", 1);
-        for bytes in &frame.entries {
+        for (position, bytes) in (frame.position..).zip(&frame.entries) {
             self.report.count("entries", 1);
             self.report.count("entry bytes", u64::try_from(bytes.bytes.len()).unwrap_or_default());
             match Entry::decode(&bytes.bytes) {
-                Ok(entry) => self.books.take(&entry, frame.position, &mut self.report),
+                Ok(entry) => {
+                    self.books.take(&entry, position, frame.position, &mut self.report);
+                }
                 Err(error) => self.report.differs(|| {
                     format!("entry {} of partition {:02}: {error}", bytes.sequence, bytes.partition)
                 }),

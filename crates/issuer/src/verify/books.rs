@@ -8,7 +8,8 @@ use warifu_core::entry::{Changed, Decided, Entry, Fact, Holder, Leg, Side};
 use warifu_core::life::{Change, TRANSITIONS};
 use warifu_core::partition::OPERATOR;
 use warifu_core::payment::{Payment, Question};
-use warifu_proto::id::{InvitationId, MerchantId};
+use warifu_proto::code::Prefix;
+use warifu_proto::id::{InvitationId, MerchantId, PaymentId, ReaderId};
 use warifu_proto::mac;
 use warifu_proto::message::{Capture, PaymentStatus};
 use warifu_proto::rejection::Rejection;
@@ -25,34 +26,61 @@ pub(super) fn request_key(caller: MerchantId, request: &str) -> RequestKey {
     mac::first_16(mac::sha256(&[&caller.raw(), request.as_bytes()]))
 }
 
-/// What is known of a payment: what can change of it, and a mark of what can't.
+/// A mark of what is not kept whole, in 8 bytes: chance makes two of them the same once in 10^19.
+fn mark(parts: &[&[u8]]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = mac::sha256(parts);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Marks what never changes about a payment and is shown of it.
+pub(super) fn payment_mark(
+    merchant: MerchantId,
+    reader: ReaderId,
+    request: &str,
+    currency: &str,
+    decided_at: Timestamp,
+) -> u64 {
+    let at = decided_at.as_ms().to_be_bytes();
+    mark(&[&merchant.raw(), &reader.raw(), &at, currency.as_bytes(), b"\n", request.as_bytes()])
+}
+
+/// Marks what a merchant's feed says of a change.
+pub(super) fn change_mark(merchant: MerchantId, payment: PaymentId) -> u64 {
+    mark(&[&merchant.raw(), &payment.raw()])
+}
+
+/// What is known of a change: where it lies in the journal, and a mark of whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChangeLine {
+    pub(super) position: u64,
+    pub(super) mark: u64,
+}
+
+/// What is known of a payment: what can change of it, and marks of what can't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PaymentLine {
+    /// Of the entry that began it, in the journal.
+    pub(super) position: u64,
     pub(super) status: PaymentStatus,
+    pub(super) rejection: Option<Rejection>,
     question: Question,
     capture: Capture,
     pub(super) amount_minor: u64,
     pub(super) captured_minor: u64,
     pub(super) refunded_minor: u64,
-    credential: Option<u32>,
+    pub(super) credential: Option<u32>,
     pub(super) business_day: u32,
     pub(super) last_sequence: u64,
-    mark: u64,
+    pub(super) mark: u64,
+    digest_mark: u64,
 }
 
 impl PaymentLine {
-    fn of(it: &Payment) -> Self {
-        let fixed = mac::sha256(&[
-            &it.merchant.raw(),
-            &it.reader.raw(),
-            it.request.as_str().as_bytes(),
-            &it.digest,
-            it.currency.as_str().as_bytes(),
-            &it.decided_at.as_ms().to_be_bytes(),
-        ]);
-        let [a, b, c, d, e, f, g, h, ..] = fixed;
+    fn of(it: &Payment, position: u64) -> Self {
         Self {
+            position,
             status: it.status,
+            rejection: it.rejection,
             question: it.question,
             capture: it.capture,
             amount_minor: it.amount_minor,
@@ -61,7 +89,14 @@ impl PaymentLine {
             credential: it.credential_number,
             business_day: it.business_day,
             last_sequence: it.last_sequence,
-            mark: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            mark: payment_mark(
+                it.merchant,
+                it.reader,
+                it.request.as_str(),
+                it.currency.as_str(),
+                it.decided_at,
+            ),
+            digest_mark: mark(&[&it.digest]),
         }
     }
 
@@ -125,9 +160,12 @@ pub(super) struct Book {
 }
 
 /// All books.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Books {
+    prefix: Prefix,
     pub(super) partitions: BTreeMap<u8, Book>,
+    /// All changes of payments, in order of their positions.
+    pub(super) changes: Vec<ChangeLine>,
     /// Where each request was answered, and whether by a tombstone.
     pub(super) requests: HashMap<RequestKey, (u8, u64, bool)>,
     /// The first entry of each partition in each commit, with the commit's position.
@@ -136,8 +174,20 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Takes an entry into the books; what breaks a law is a difference.
-    pub(super) fn take(&mut self, entry: &Entry, frame: u64, report: &mut Report) {
+    /// Before the first entry.
+    pub(super) fn new(prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            partitions: BTreeMap::new(),
+            changes: Vec::new(),
+            requests: HashMap::new(),
+            places: HashMap::new(),
+            last_frame: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the entry at a position, of the commit at `frame`, into the books; what breaks a law is a difference.
+    pub(super) fn take(&mut self, entry: &Entry, position: u64, frame: u64, report: &mut Report) {
         let (partition, sequence) = (entry.partition, entry.sequence);
         let wrong = |report: &mut Report, why: &str| {
             report.differs(|| format!("entry {sequence} of partition {partition:02}: {why}"));
@@ -156,6 +206,11 @@ impl Books {
                 Some(_) => wrong(report, "its request id was answered before"),
             }
         }
+        if let Fact::Changed(it) = &entry.fact {
+            let payment = it.payment.id(self.prefix, partition);
+            let mark = change_mark(it.payment.merchant, payment);
+            self.changes.push(ChangeLine { position, mark });
+        }
         let book = self.partitions.entry(partition).or_default();
         if sequence != book.sequence + 1 {
             wrong(report, "it does not follow on the one before");
@@ -164,7 +219,7 @@ impl Books {
             wrong(report, "its time goes back");
         }
         (book.sequence, book.at) = (sequence, entry.at);
-        if let Err(why) = book.take(entry) {
+        if let Err(why) = book.take(entry, position) {
             wrong(report, why);
         }
     }
@@ -198,7 +253,7 @@ fn request_of(fact: &Fact) -> Option<(MerchantId, &RequestId, bool)> {
 type Kept = Result<(), &'static str>;
 
 impl Book {
-    fn take(&mut self, entry: &Entry) -> Kept {
+    fn take(&mut self, entry: &Entry, position: u64) -> Kept {
         match &entry.fact {
             Fact::AccountOpened(it) => self.accounts.push(AccountLine {
                 floor_minor: it.floor_minor,
@@ -244,19 +299,19 @@ impl Book {
                     return Err("closed with money");
                 }
             }
-            Fact::Decided(it) => return self.decided(it, entry),
+            Fact::Decided(it) => return self.decided(it, entry, position),
             Fact::Changed(it) => return self.changed(it),
         }
         Ok(())
     }
 
-    fn decided(&mut self, it: &Decided, entry: &Entry) -> Kept {
+    fn decided(&mut self, it: &Decided, entry: &Entry, position: u64) -> Kept {
         if it.business_day < self.business_day {
             return Err("its business day goes back");
         }
         self.business_day = it.business_day;
         let payment = Payment::left_by(entry).ok_or("a decision without a payment")?;
-        let line = PaymentLine::of(&payment);
+        let line = PaymentLine::of(&payment, position);
         let net = net_of(&it.legs)?;
         if line.net() != net {
             return Err("it moved another amount than it says");
@@ -323,14 +378,14 @@ impl Book {
     }
 
     fn changed(&mut self, it: &Changed) -> Kept {
-        let after = PaymentLine::of(&it.payment);
         let first = it.payment.first_sequence;
         let before = *self.payments.get(&first).ok_or("it changes a payment that never was")?;
+        let after = PaymentLine::of(&it.payment, before.position);
         let name = it.change.name();
         if !TRANSITIONS.contains(&(before.status, name, after.status)) {
             return Err("its payment could not become that");
         }
-        let is_same = after.mark == before.mark
+        let is_same = (after.mark, after.digest_mark) == (before.mark, before.digest_mark)
             && after.amount_minor == before.amount_minor
             && after.credential == before.credential
             && after.business_day == before.business_day

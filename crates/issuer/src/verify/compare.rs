@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use warifu_core::partition::Partition;
-use warifu_core::payment::payment_place;
-use warifu_proto::id::{MerchantId, PaymentId};
+use warifu_proto::id::MerchantId;
 
 use super::books::{Books, request_key};
 use super::files::Files;
 use super::{Report, Work};
 use crate::store::{Frame, Snapshot};
-use crate::views::{standing_name, status_name};
+use crate::views::standing_name;
 
 /// The two ways, at the end.
 pub(super) fn state(state: &Partition, books: &Books, report: &mut Report) {
@@ -188,6 +187,7 @@ impl Work<'_> {
         }
         self.view_accounts(files)?;
         self.view_payments(files)?;
+        self.view_changes(files)?;
         self.view_merchants(files)?;
         Ok(true)
     }
@@ -255,34 +255,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn view_payments(&mut self, files: &Files) -> anyhow::Result<()> {
-        let (books, prefix, report) = (&self.books, self.prefix, &mut self.report);
-        let mut rows = 0;
-        let select = "SELECT payment_id, status, amount_minor, captured_minor, refunded_minor, business_day FROM payment";
-        for_each(&files.views, select, |row| {
-            let (id, status): (String, String) = (row.get(0)?, row.get(1)?);
-            let sums: (u64, u64, u64, u32) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
-            let place = PaymentId::parse(&id).ok().and_then(|it| payment_place(prefix, it));
-            let line = place.and_then(|it| {
-                books.partitions.get(&it.partition)?.payments.get(&it.first_sequence)
-            });
-            rows += 1;
-            let agrees = line.is_some_and(|it| {
-                (it.amount_minor, it.captured_minor, it.refunded_minor, it.business_day) == sums
-                    && status_name(it.status) == status
-            });
-            report.expect(agrees, || {
-                format!("views: payment {id} is {status}, {sums:?}; in the books {line:?}")
-            });
-            Ok(())
-        })?;
-        let known: usize = books.partitions.values().map(|it| it.payments.len()).sum();
-        let known = u64::try_from(known)?;
-        report.expect(rows == known, || format!("views: {rows} payments of {known}"));
-        report.count("view rows", rows);
-        Ok(())
-    }
-
     fn view_merchants(&mut self, files: &Files) -> anyhow::Result<()> {
         // The view knows letters, the books numbers: accounts know both.
         let codes: BTreeMap<u16, String> = self
@@ -315,7 +287,7 @@ impl Work<'_> {
     }
 }
 
-fn for_each(
+pub(super) fn for_each(
     connection: &rusqlite::Connection,
     select: &str,
     mut row: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,

@@ -98,7 +98,7 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
     for what in ["entries", "snapshots", "changed payments", "view rows", "index rows"] {
         assert!(report.checked.get(what).is_some_and(|it| *it > 0), "{what}: {report:?}");
     }
-    let damages: [(&str, &str, &str); 16] = [
+    let damages: [(&str, &str, &str); 32] = [
         ("views.db", "UPDATE account SET balance_minor = balance_minor + 1", "views: account"),
         ("views.db", "UPDATE account SET reserved_minor = 0", "views: account"),
         (
@@ -107,6 +107,58 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
             "views: payment",
         ),
         ("views.db", "UPDATE payment SET refunded_minor = captured_minor", "views: payment"),
+        (
+            "views.db",
+            "DELETE FROM change WHERE position = (SELECT min(position) FROM change)",
+            "is missing from the feed",
+        ),
+        ("views.db", "DELETE FROM change", "is missing from the feed"),
+        (
+            "views.db",
+            "UPDATE change SET merchant_id = 'mer_0000000000e008000000000000'",
+            "a change of",
+        ),
+        ("views.db", "UPDATE change SET position = position + 1000", "a change of"),
+        (
+            "views.db",
+            "UPDATE change SET payment_id = (SELECT min(payment_id) FROM payment)",
+            "a change of",
+        ),
+        ("views.db", "UPDATE payment SET position = position + 1000", "has another position"),
+        (
+            "views.db",
+            "UPDATE payment SET merchant_id = 'mer_0000000000e008000000000000'",
+            "has another merchant",
+        ),
+        (
+            "views.db",
+            "UPDATE payment SET reader_id = 'rdr_0000000000e008000000000000'",
+            "has another merchant, reader",
+        ),
+        ("views.db", "UPDATE payment SET request_id = request_id || 'x'", "request id"),
+        ("views.db", "UPDATE payment SET currency = 'EUR'", "currency"),
+        ("views.db", "UPDATE payment SET decided_at_ms = decided_at_ms + 1", "time"),
+        (
+            "views.db",
+            "UPDATE payment SET account_id = (SELECT max(account_id) FROM account)",
+            "has another account",
+        ),
+        ("views.db", "UPDATE payment SET account_id = NULL", "has another account"),
+        (
+            "views.db",
+            "UPDATE payment SET rejection = 'code_used' WHERE rejection = 'code_unknown'",
+            "has another status or rejection",
+        ),
+        (
+            "views.db",
+            "UPDATE payment SET payment_id = replace(payment_id, 'pay_0', 'pay_1') WHERE request_id = 'limited'",
+            "has another id",
+        ),
+        (
+            "views.db",
+            "UPDATE payment SET payment_id = 'none' WHERE request_id = 'limited'",
+            "payment none is not in the journal",
+        ),
         ("views.db", "DELETE FROM payment WHERE request_id = 'limited'", "payments of"),
         ("views.db", "UPDATE merchant_balance SET minor = minor + 1", "views: merchants"),
         ("views.db", "UPDATE credential SET standing = 'active'", "views: terminal"),
