@@ -90,6 +90,98 @@ fn lived(folder: &Path) {
     engine.stop();
 }
 
+/// File, damage, and what is told of it.
+const DAMAGES: [(&str, &str, &str); 32] = [
+    ("views.db", "UPDATE account SET balance_minor = balance_minor + 1", "views: account"),
+    ("views.db", "UPDATE account SET reserved_minor = 0", "views: account"),
+    (
+        "views.db",
+        "UPDATE payment SET status = 'approved' WHERE status = 'reversed'",
+        "views: payment",
+    ),
+    ("views.db", "UPDATE payment SET refunded_minor = captured_minor", "views: payment"),
+    (
+        "views.db",
+        "DELETE FROM change WHERE position = (SELECT min(position) FROM change)",
+        "is missing from the feed",
+    ),
+    ("views.db", "DELETE FROM change", "is missing from the feed"),
+    ("views.db", "UPDATE change SET merchant_id = 'mer_0000000000e008000000000000'", "a change of"),
+    ("views.db", "UPDATE change SET position = position + 1000", "a change of"),
+    (
+        "views.db",
+        "UPDATE change SET payment_id = (SELECT min(payment_id) FROM payment)",
+        "a change of",
+    ),
+    ("views.db", "UPDATE payment SET position = position + 1000", "has another position"),
+    (
+        "views.db",
+        "UPDATE payment SET merchant_id = 'mer_0000000000e008000000000000'",
+        "has another merchant",
+    ),
+    (
+        "views.db",
+        "UPDATE payment SET reader_id = 'rdr_0000000000e008000000000000'",
+        "has another merchant, reader",
+    ),
+    ("views.db", "UPDATE payment SET request_id = request_id || 'x'", "request id"),
+    ("views.db", "UPDATE payment SET currency = 'EUR'", "currency"),
+    ("views.db", "UPDATE payment SET decided_at_ms = decided_at_ms + 1", "time"),
+    (
+        "views.db",
+        "UPDATE payment SET account_id = (SELECT max(account_id) FROM account)",
+        "has another account",
+    ),
+    ("views.db", "UPDATE payment SET account_id = NULL", "has another account"),
+    (
+        "views.db",
+        "UPDATE payment SET rejection = 'code_used' WHERE rejection = 'code_unknown'",
+        "has another status or rejection",
+    ),
+    (
+        "views.db",
+        "UPDATE payment SET payment_id = replace(payment_id, 'pay_0', 'pay_1') WHERE request_id = 'limited'",
+        "has another id",
+    ),
+    (
+        "views.db",
+        "UPDATE payment SET payment_id = 'none' WHERE request_id = 'limited'",
+        "payment none is not in the journal",
+    ),
+    ("views.db", "DELETE FROM payment WHERE request_id = 'limited'", "payments of"),
+    ("views.db", "UPDATE merchant_balance SET minor = minor + 1", "views: merchants"),
+    ("views.db", "UPDATE credential SET standing = 'active'", "views: terminal"),
+    ("index.db", "DELETE FROM request WHERE request = 'refund'", "request ids of"),
+    (
+        "index.db",
+        "UPDATE request SET sequence = sequence + 1 WHERE request = 'paid'",
+        "request id paid",
+    ),
+    ("index.db", "UPDATE change SET last_sequence = last_sequence - 1", "changed last at"),
+    ("index.db", "UPDATE place SET position = position + 1", "lies at"),
+    (
+        "snapshots.db",
+        "UPDATE snapshot SET body = CAST(body || x'00' AS BLOB) WHERE partition = 7",
+        "snapshot of partition 07",
+    ),
+    (
+        "snapshots.db",
+        "UPDATE snapshot SET chain = zeroblob(32) WHERE partition = 7",
+        "snapshot of partition 07",
+    ),
+    (
+        "snapshots.db",
+        "UPDATE snapshot SET sequence = sequence - 1 WHERE partition = 7",
+        "snapshot of partition 07",
+    ),
+    ("snapshots.db", "UPDATE snapshot SET position = position + 1", "its end is lost"),
+    (
+        "journal.db",
+        "DROP TRIGGER frame_is_never_deleted; DELETE FROM frame WHERE position = (SELECT max(position) FROM frame)",
+        "views",
+    ),
+];
+
 #[test]
 fn sound_files_agree_and_every_kind_of_damage_is_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,101 +190,7 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
     for what in ["entries", "snapshots", "changed payments", "view rows", "index rows"] {
         assert!(report.checked.get(what).is_some_and(|it| *it > 0), "{what}: {report:?}");
     }
-    let damages: [(&str, &str, &str); 32] = [
-        ("views.db", "UPDATE account SET balance_minor = balance_minor + 1", "views: account"),
-        ("views.db", "UPDATE account SET reserved_minor = 0", "views: account"),
-        (
-            "views.db",
-            "UPDATE payment SET status = 'approved' WHERE status = 'reversed'",
-            "views: payment",
-        ),
-        ("views.db", "UPDATE payment SET refunded_minor = captured_minor", "views: payment"),
-        (
-            "views.db",
-            "DELETE FROM change WHERE position = (SELECT min(position) FROM change)",
-            "is missing from the feed",
-        ),
-        ("views.db", "DELETE FROM change", "is missing from the feed"),
-        (
-            "views.db",
-            "UPDATE change SET merchant_id = 'mer_0000000000e008000000000000'",
-            "a change of",
-        ),
-        ("views.db", "UPDATE change SET position = position + 1000", "a change of"),
-        (
-            "views.db",
-            "UPDATE change SET payment_id = (SELECT min(payment_id) FROM payment)",
-            "a change of",
-        ),
-        ("views.db", "UPDATE payment SET position = position + 1000", "has another position"),
-        (
-            "views.db",
-            "UPDATE payment SET merchant_id = 'mer_0000000000e008000000000000'",
-            "has another merchant",
-        ),
-        (
-            "views.db",
-            "UPDATE payment SET reader_id = 'rdr_0000000000e008000000000000'",
-            "has another merchant, reader",
-        ),
-        ("views.db", "UPDATE payment SET request_id = request_id || 'x'", "request id"),
-        ("views.db", "UPDATE payment SET currency = 'EUR'", "currency"),
-        ("views.db", "UPDATE payment SET decided_at_ms = decided_at_ms + 1", "time"),
-        (
-            "views.db",
-            "UPDATE payment SET account_id = (SELECT max(account_id) FROM account)",
-            "has another account",
-        ),
-        ("views.db", "UPDATE payment SET account_id = NULL", "has another account"),
-        (
-            "views.db",
-            "UPDATE payment SET rejection = 'code_used' WHERE rejection = 'code_unknown'",
-            "has another status or rejection",
-        ),
-        (
-            "views.db",
-            "UPDATE payment SET payment_id = replace(payment_id, 'pay_0', 'pay_1') WHERE request_id = 'limited'",
-            "has another id",
-        ),
-        (
-            "views.db",
-            "UPDATE payment SET payment_id = 'none' WHERE request_id = 'limited'",
-            "payment none is not in the journal",
-        ),
-        ("views.db", "DELETE FROM payment WHERE request_id = 'limited'", "payments of"),
-        ("views.db", "UPDATE merchant_balance SET minor = minor + 1", "views: merchants"),
-        ("views.db", "UPDATE credential SET standing = 'active'", "views: terminal"),
-        ("index.db", "DELETE FROM request WHERE request = 'refund'", "request ids of"),
-        (
-            "index.db",
-            "UPDATE request SET sequence = sequence + 1 WHERE request = 'paid'",
-            "request id paid",
-        ),
-        ("index.db", "UPDATE change SET last_sequence = last_sequence - 1", "changed last at"),
-        ("index.db", "UPDATE place SET position = position + 1", "lies at"),
-        (
-            "snapshots.db",
-            "UPDATE snapshot SET body = CAST(body || x'00' AS BLOB) WHERE partition = 7",
-            "snapshot of partition 07",
-        ),
-        (
-            "snapshots.db",
-            "UPDATE snapshot SET chain = zeroblob(32) WHERE partition = 7",
-            "snapshot of partition 07",
-        ),
-        (
-            "snapshots.db",
-            "UPDATE snapshot SET sequence = sequence - 1 WHERE partition = 7",
-            "snapshot of partition 07",
-        ),
-        ("snapshots.db", "UPDATE snapshot SET position = position + 1", "its end is lost"),
-        (
-            "journal.db",
-            "DROP TRIGGER frame_is_never_deleted; DELETE FROM frame WHERE position = (SELECT max(position) FROM frame)",
-            "views",
-        ),
-    ];
-    for (file, damage, told) in damages {
+    for (file, damage, told) in DAMAGES {
         let copy = copied(folder.path());
         let database = Connection::open(copy.path().join(file)).unwrap();
         database.execute_batch(damage).unwrap();
