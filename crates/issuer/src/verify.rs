@@ -6,9 +6,11 @@
 //! under one read transaction each, so a live issuer may go on writing meanwhile. Nothing is written.
 
 mod books;
+mod codes;
 mod compare;
 mod feed;
 mod files;
+mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

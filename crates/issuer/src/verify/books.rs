@@ -9,45 +9,15 @@ use warifu_core::life::{Change, TRANSITIONS};
 use warifu_core::partition::OPERATOR;
 use warifu_core::payment::{Payment, Question};
 use warifu_proto::code::Prefix;
-use warifu_proto::id::{InvitationId, MerchantId, PaymentId, ReaderId};
-use warifu_proto::mac;
+use warifu_proto::id::{InvitationId, MerchantId};
 use warifu_proto::message::{Capture, PaymentStatus};
 use warifu_proto::rejection::Rejection;
 use warifu_proto::request_id::RequestId;
 use warifu_proto::time::Timestamp;
 
 use super::Report;
-
-/// A request id of a merchant, in 16 bytes.
-pub(super) type RequestKey = [u8; 16];
-
-/// Names a request id: a hundred million of them have to fit in memory.
-pub(super) fn request_key(caller: MerchantId, request: &str) -> RequestKey {
-    mac::first_16(mac::sha256(&[&caller.raw(), request.as_bytes()]))
-}
-
-/// A mark of what is not kept whole, in 8 bytes: chance makes two of them the same once in 10^19.
-fn mark(parts: &[&[u8]]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = mac::sha256(parts);
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// Marks what never changes about a payment and is shown of it.
-pub(super) fn payment_mark(
-    merchant: MerchantId,
-    reader: ReaderId,
-    request: &str,
-    currency: &str,
-    decided_at: Timestamp,
-) -> u64 {
-    let at = decided_at.as_ms().to_be_bytes();
-    mark(&[&merchant.raw(), &reader.raw(), &at, currency.as_bytes(), b"\n", request.as_bytes()])
-}
-
-/// Marks what a merchant's feed says of a change.
-pub(super) fn change_mark(merchant: MerchantId, payment: PaymentId) -> u64 {
-    mark(&[&merchant.raw(), &payment.raw()])
-}
+use super::codes::Codes;
+use super::marks::{RequestKey, change_mark, mark, payment_mark, request_key};
 
 /// What is known of a change: where it lies in the journal, and a mark of whose it is.
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +127,7 @@ pub(super) struct Book {
     pub(super) world: BTreeMap<u16, i128>,
     pub(super) payments: HashMap<u64, PaymentLine>,
     used_codes: HashSet<(u32, u32)>,
+    codes: Codes,
 }
 
 /// All books.
@@ -250,7 +221,8 @@ fn request_of(fact: &Fact) -> Option<(MerchantId, &RequestId, bool)> {
     }
 }
 
-type Kept = Result<(), &'static str>;
+/// Whether an entry keeps the laws, and if not, which it breaks.
+pub(super) type Kept = Result<(), &'static str>;
 
 impl Book {
     fn take(&mut self, entry: &Entry, position: u64) -> Kept {
@@ -279,8 +251,10 @@ impl Book {
             Fact::Registered(it) => {
                 let credential = self.credential(it.credential_number)?;
                 (credential.offline_minor, credential.offline_count) = (0, 0);
+                self.codes.registered(it, entry.at);
             }
-            Fact::Withdrawn(_) | Fact::Tombstone(_) | Fact::Limited(_) => {}
+            Fact::Withdrawn(it) => self.codes.withdrawn(it, entry.at),
+            Fact::Tombstone(_) | Fact::Limited(_) => {}
             Fact::CredentialStood(it) => {
                 self.credential(it.credential_number)?.is_suspended = it.is_suspended;
             }
@@ -316,6 +290,8 @@ impl Book {
         if line.net() != net {
             return Err("it moved another amount than it says");
         }
+        // Told last: what was moved stays booked, whether or not the code could.
+        let could_pay = self.codes.decided(it, entry.at);
         if let Some(matched) = &it.matched {
             let credential = self.credential(matched.credential_number)?;
             let account = credential.account;
@@ -345,7 +321,7 @@ impl Book {
             return Err("paid by nobody");
         }
         self.payments.insert(entry.sequence, line);
-        Ok(())
+        could_pay
     }
 
     /// Counts a payment that was not declined.

@@ -6,8 +6,9 @@ use rusqlite::Row;
 use warifu_core::partition::Partition;
 use warifu_proto::id::MerchantId;
 
-use super::books::{Books, request_key};
+use super::books::Books;
 use super::files::Files;
+use super::marks::request_key;
 use super::{Report, Work};
 use crate::store::{Frame, Snapshot};
 use crate::views::standing_name;

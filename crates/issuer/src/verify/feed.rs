@@ -6,9 +6,10 @@ use warifu_proto::id::{MerchantId, PaymentId, ReaderId};
 use warifu_proto::time::Timestamp;
 
 use super::Work;
-use super::books::{PaymentLine, change_mark, payment_mark};
+use super::books::PaymentLine;
 use super::compare::for_each;
 use super::files::Files;
+use super::marks::{change_mark, payment_mark};
 use crate::views::status_name;
 
 /// A row of `payment`. Numbers are signed as SQLite has them: a negative one is a difference, and no reason to stop.

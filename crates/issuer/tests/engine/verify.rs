@@ -6,6 +6,9 @@ use std::path::Path;
 use rusqlite::Connection;
 use warifu_core::account::AccountStanding;
 use warifu_core::decide::{Capture as CaptureWish, Limit, Release, StandAccount, Unlink};
+use warifu_core::entry::{Entry, Fact};
+use warifu_issuer::engine::chain;
+use warifu_issuer::store::{Batch, EntryBytes, Head};
 use warifu_issuer::verify::{Report, verify};
 use warifu_issuer::views::Views;
 
@@ -81,6 +84,11 @@ fn lived(folder: &Path) {
     }
     decide(&engine, Command::Unlink(Unlink { credential: other.credential, signed_by: None }))
         .unwrap();
+    settled(&engine, &views);
+}
+
+/// Stops an engine when index and views are at the end.
+fn settled(engine: &Engine, views: &Views) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     wait_for("views and index catch up", || {
         let end = *engine.committed().borrow();
@@ -124,9 +132,17 @@ const DAMAGES: [(&str, &str, &str); 32] = [
         "UPDATE payment SET reader_id = 'rdr_0000000000e008000000000000'",
         "has another merchant, reader",
     ),
-    ("views.db", "UPDATE payment SET request_id = request_id || 'x'", "request id"),
-    ("views.db", "UPDATE payment SET currency = 'EUR'", "currency"),
-    ("views.db", "UPDATE payment SET decided_at_ms = decided_at_ms + 1", "time"),
+    (
+        "views.db",
+        "UPDATE payment SET request_id = request_id || 'x'",
+        "currency or time of decision",
+    ),
+    ("views.db", "UPDATE payment SET currency = 'EUR'", "currency or time of decision"),
+    (
+        "views.db",
+        "UPDATE payment SET decided_at_ms = decided_at_ms + 1",
+        "currency or time of decision",
+    ),
     (
         "views.db",
         "UPDATE payment SET account_id = (SELECT max(account_id) FROM account)",
@@ -200,6 +216,70 @@ fn sound_files_agree_and_every_kind_of_damage_is_found() {
         assert!(found, "{damage}\\n{:#?}", report.differences);
     }
     clean(folder.path());
+}
+
+/// A journal of the same entries, some of them changed, that an engine has taken for its own: chains, snapshots, index and
+/// views are all as they should be.
+fn rewritten(of: &Path, mut change: impl FnMut(&mut Entry)) -> tempfile::TempDir {
+    let from = SqliteStore::open(of, prefix()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let to: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), prefix()).unwrap());
+    let mut head = Head {
+        partition: PARTITION,
+        sequence: 0,
+        chain: chain::start(&to.journal_id(), PARTITION),
+    };
+    for frame in from.read(1, usize::MAX).unwrap() {
+        let mut batch = Batch { before: vec![head], ..Batch::default() };
+        for it in &frame.entries {
+            let mut entry = Entry::decode(&it.bytes).unwrap();
+            change(&mut entry);
+            let mut bytes = warifu_core::layout::Writer::default();
+            entry.encode(&mut bytes);
+            let (partition, sequence) = (entry.partition, entry.sequence);
+            head = Head { partition, sequence, chain: chain::next(&head.chain, &bytes.0) };
+            batch.entries.push(EntryBytes { partition, sequence, bytes: bytes.0 });
+        }
+        batch.after.push(head);
+        to.append(batch).unwrap();
+    }
+    let engine = Arc::new(start(&to));
+    let views = Views::spawn(Arc::clone(&engine), folder.path(), prefix()).unwrap();
+    settled(&engine, &views);
+    folder
+}
+
+type Change = fn(&mut Entry);
+
+#[test]
+fn a_code_that_could_not_pay_is_found_though_the_issuer_took_it() {
+    let folder = tempfile::tempdir().unwrap();
+    lived(folder.path());
+    clean(rewritten(folder.path(), |_| ()).path());
+    let changes: [(Change, &str); 2] = [
+        (
+            |it| {
+                if let Fact::Registered(code) = &mut it.fact {
+                    code.expires_at = it.at;
+                }
+            },
+            "it had expired",
+        ),
+        (
+            |it| {
+                if let Fact::Registered(code) = &mut it.fact {
+                    code.cap_minor = 1;
+                }
+            },
+            "its cap was lower",
+        ),
+    ];
+    for (change, told) in changes {
+        let report = checked(rewritten(folder.path(), change).path());
+        // Every difference, and nothing else, is that.
+        let all_told = report.differences.iter().all(|it| it.ends_with(told));
+        assert!(!report.is_clean() && all_told, "{:#?}", report.differences);
+    }
 }
 
 #[test]
