@@ -84,8 +84,8 @@ impl Requests {
 
     /// Of lines in order of sequence, found by a table with this secret.
     pub(crate) fn of(lines: Vec<Line>, secret: u64) -> Self {
-        let is_busy = lines.len() >= BUSY;
-        let newest = HashTable::with_capacity(lines.len().max(if is_busy { window() } else { 0 }));
+        let room = if lines.len() < BUSY { lines.len() } else { lines.len().max(window()) };
+        let newest = HashTable::with_capacity(room);
         let hasher = FixedState::with_seed(secret);
         let mut all = Self { lines: lines.into(), first: 0, newest, hasher };
         for number in (0..).take(all.lines.len()) {

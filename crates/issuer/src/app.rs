@@ -110,7 +110,11 @@ impl App {
         if age_ms > self.config.directory_max_age_s.saturating_mul(1000) {
             let detail =
                 "the issuer's copy of the directory is too old: the hub has to be reached first";
-            return Err(ApiProblem::new(ProblemCode::NotAccepted, detail).retry_after_s(5));
+            // Nothing of this passes by itself, so it is told to the operator too.
+            let cause = anyhow::anyhow!("no hub has vouched for the directory for {age_ms} ms");
+            return Err(ApiProblem::new(ProblemCode::NotAccepted, detail)
+                .retry_after_s(5)
+                .caused_by(cause));
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The edge: what happens to every request before its handler and to every answer after it.
 //!
 //! In this order: a log id; overload (`503 not_accepted`, before body and signature are touched); method and target;
-//! the body, once, up to [`BODY_MAX_BYTES`](warifu_proto::limits::BODY_MAX_BYTES); a place among the calls in flight; the signature, if there is one; the handler, a panic in it caught; the
-//! answer's digest and signature, by the same kind of key that the request was signed with; one log line for a
-//! failure; metrics.
+//! the body, once, up to [`BODY_MAX_BYTES`](warifu_proto::limits::BODY_MAX_BYTES); a place among the calls in flight;
+//! the signature, if there is one; the handler, a panic in it caught; the answer's digest and signature, by the same
+//! kind of key that the request was signed with; one log line for a failure; metrics.
 //!
 //! Law: what a handler sees has arrived unaltered from the [`Caller`] it names, or has no caller. Every answer is
 //! signed, refusals included. When a caller hangs up, its handler is dropped at its next await: what must be finished

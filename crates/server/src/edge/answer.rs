@@ -150,7 +150,8 @@ fn log(
     let (request, method, route) = (about.log_id, exchange.method().as_str(), about.route);
     let number = status.as_u16();
     match status {
-        // Overload and stopping: nothing happened, the metrics count them, and there may be thousands a second.
+        // Overload and stopping: nothing happened, the metrics count them, and there may be thousands a second. What an
+        // operator has to mend comes with its cause.
         StatusCode::SERVICE_UNAVAILABLE if cause.is_none() => {
             tracing::debug!(%request, method, route, status = number, code, took_us, "request refused");
         }

@@ -81,9 +81,7 @@ impl<S> Socket<S> {
         let timer = Box::pin(tokio::time::sleep(HEADER_TIMEOUT));
         Self { inner, watched, timer, stalled: None, thrown_away: None }
     }
-}
 
-impl<S> Socket<S> {
     /// Lets a write wait for [`STALL`] and no longer. Each part that the peer takes begins the time anew.
     fn in_time<T>(
         &mut self,
