@@ -99,6 +99,9 @@ if [ -x "$warifu" ]; then
   say "a comparison of a second"
   "$here/compare.sh" --seconds 1 --runs 2 --accounts 100 --connections 8 --pool 8 --out "$work/table.md"
   expect 4 "$(grep -cE '^\| (pgbench|plain|Warifu).* × ' "$work/table.md")"
+  say "a short past"
+  "$here/history.sh" --accounts 1000 --payments 20000 --payers 100 --seconds 1 --runs 1 --out "$work/history.jsonl"
+  expect 2 "$(jq -s 'map(select(.errors == 0 and .done > 0)) | length' "$work/history.jsonl")"
 else
   say "no comparison: $warifu is not built"
 fi

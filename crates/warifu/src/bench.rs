@@ -7,6 +7,7 @@
 mod args;
 mod batches;
 mod engine;
+mod fill;
 mod limits;
 mod line;
 mod load;
@@ -41,8 +42,10 @@ pub(crate) use self::args::BenchArgs;
 
 pub(crate) async fn run(args: BenchArgs, out: &Out) -> Result<(), Failure> {
     let stopped = stop::wished();
-    if let Some(Alone::Engine(args)) = args.alone {
-        return engine::run(args, out, stopped).await;
+    match args.alone {
+        Some(Alone::Engine(args)) => return engine::run(args, out, stopped).await,
+        Some(Alone::Fill(args)) => return fill::run(args, out, stopped).await,
+        None => {}
     }
     // Dropping the network, which Ctrl-C does too, ends its process.
     tokio::select! {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -86,6 +87,47 @@ fn the_engine_alone_in_both_stores_and_the_machines_limits() {
     let it = bench(&[&little[..], &more].concat());
     assert!(it["payments"].as_u64().unwrap() > 0);
     assert!(it["durability"].as_str().unwrap().starts_with("NONE"));
+}
+
+/// Books that were filled are like any others: they hold what was said, fit together, and are not filled again.
+#[test]
+fn a_new_issuers_books_are_filled_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = |args: &[&str]| {
+        let output = warifu(args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["registrar", "init", "--dir", &at("registrar")]);
+    let (network, dir) = (at("registrar/network.json"), at("aoba"));
+    let hub = ["--hub", "http://127.0.0.1:9", "--network", &network, "--dir", &dir];
+    let aoba = ["--name", "Aoba", "--prefix", "71000001", "--currency", "EUR", "--kind", "prepaid"];
+    let listen =
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = ["--listen", &listen];
+    run(&[&["issuer", "init"], &aoba[..], &hub, &listen].concat());
+    let fill = ["fill", "--dir", &dir, "--accounts", "40", "--payments", "300"];
+    let it = bench(&fill);
+    // Opened, topped up, invited, linked; registered and paid.
+    assert_eq!(it["entries"], 40 * 4 + 300 * 2, "{it}");
+    let output = warifu(&[&["bench"], &fill[..]].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("hold entries already") && told.contains("issuer init"), "{told}");
+
+    // Its views are made when it is served, as of any journal.
+    let mut issuer = Command::new(env!("CARGO_BIN_EXE_warifu"));
+    let mut issuer = issuer.args(["issuer", "serve", "--dir", &dir]).spawn().unwrap();
+    let agrees = || {
+        std::thread::sleep(Duration::from_millis(100));
+        let output = warifu(&["--json", "verify", &dir]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        output.status.success() && report["checked"]["view rows"].as_u64() >= Some(300)
+    };
+    let is_sound = (0..200).any(|_| agrees());
+    issuer.kill().unwrap();
+    issuer.wait().unwrap();
+    assert!(is_sound, "{}", String::from_utf8_lossy(&warifu(&["verify", &dir]).stdout));
 }
 
 /// A network that somebody else started, by its addresses; and what is said when something is missing.

@@ -25,6 +25,20 @@ fn the_scripts_are_scripts() {
 }
 
 #[test]
+fn the_history_says_what_it_takes_and_refuses_the_rest() {
+    let help = bash(&["history.sh", "--help"]);
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    for option in ["--accounts", "--payments", "--payers", "--seconds", "--runs", "--rate", "--out"]
+    {
+        assert!(help.contains(option), "{option} is not told");
+    }
+    let refused = bash(&["history.sh", "--rate", "fast"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--rate takes a number"));
+}
+
+#[test]
 fn the_comparison_says_what_it_takes_and_refuses_the_rest() {
     let help = bash(&["compare.sh", "--help"]);
     assert!(help.status.success());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::engine::EngineArgs;
+use super::fill::FillArgs;
 use super::steps::Work;
 use crate::fail::Failure;
 
@@ -21,6 +22,7 @@ use crate::fail::Failure;
   warifu bench mixed --merchants 100 --hot-share 20 --history 10000
   warifu bench lone --json
   warifu bench engine --seconds 60 --accounts 100000
+  warifu bench fill --dir aoba --accounts 1000000 --payments 20000000
   warifu bench register --network my-network   (of a running `warifu demo --dir my-network`)
   warifu bench pay --hub http://10.0.0.1:7001 --issuer http://10.0.0.2:7002 \\
       --operator-key issuer/operator.key --reader till1")]
@@ -122,6 +124,7 @@ pub(super) struct Existing {
 #[derive(Debug, Subcommand)]
 pub(super) enum Alone {
     Engine(EngineArgs),
+    Fill(FillArgs),
 }
 
 /// What is done again and again.

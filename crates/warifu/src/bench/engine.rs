@@ -5,8 +5,8 @@
 //! filled and linked by the same commands as in life. Digits and ids come from a fast generator that nobody should use
 //! for anything else: drawing them from the system would cost as much as a payment.
 
-mod load;
-mod payers;
+pub(super) mod load;
+pub(super) mod payers;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum, value_parser};
 use warifu_core::partition::WINDOW;
 use warifu_core::vault::Vault;
@@ -22,10 +23,11 @@ use warifu_issuer::engine::{Engine, EngineConfig, open_store};
 use warifu_issuer::store::Store;
 use warifu_issuer::store::model::ModelStore;
 use warifu_proto::code::Prefix;
+use warifu_proto::currency::{Currency, CurrencyCode};
 use warifu_server::{chance, telemetry};
 
-use self::load::Load;
-use self::payers::Payers;
+use self::load::{Load, Mix};
+use self::payers::{Opening, Payers};
 use self::report::{Report, Restart};
 use super::batches::Batches;
 use super::limits::{Appends, Limits};
@@ -33,10 +35,12 @@ use super::meter::{cpu_us, file_system};
 use crate::fail::Failure;
 use crate::out::Out;
 
+/// Accounts are spread over them, as a new issuer does.
+const PARTITIONS: u8 = 16;
 /// Most commands in a commit while accounts and history are made.
-const BATCH_BUILD: usize = 4096;
+pub(super) const BATCH_BUILD: usize = 4096;
 /// Most commands that wait for the lane.
-const QUEUE_MAX: usize = 65_536;
+pub(super) const QUEUE_MAX: usize = 65_536;
 /// How long the load may take to end when it is stopped: it may be writing snapshots.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -90,6 +94,22 @@ pub(crate) struct EngineArgs {
     dir: Option<PathBuf>,
 }
 
+impl EngineArgs {
+    fn opening(&self) -> anyhow::Result<Opening> {
+        Ok(Opening {
+            accounts: self.accounts,
+            partitions: if self.one_partition { 1 } else { PARTITIONS },
+            prefix: prefix(),
+            currency: Currency::iso(CurrencyCode::parse("JPY")?).context("JPY is a currency")?,
+        })
+    }
+
+    fn mix(&self) -> Mix {
+        let &Self { merchants, hot_share, random_ids, .. } = self;
+        Mix { merchants, hot_share, random_ids }
+    }
+}
+
 /// Where the journal lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StoreKind {
@@ -110,7 +130,7 @@ impl StoreKind {
 
 /// The wish to stop, which the load looks at before each command.
 #[derive(Debug, Clone, Default)]
-struct Stop(Arc<AtomicBool>);
+pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     fn check(&self) -> anyhow::Result<()> {
@@ -131,22 +151,30 @@ pub(super) async fn run(
     }
     let folder = args.dir.as_ref().map_or_else(tempfile::tempdir, tempfile::tempdir_in);
     let folder = folder.map_err(|error| Failure::usage("no folder to work in").because(&error))?;
-    let (stop, told, path) = (Stop::default(), out.clone(), folder.path().to_owned());
-    let mut load = {
-        let stop = stop.clone();
-        tokio::task::spawn_blocking(move || bench(&args, &path, &stop, &told))
-    };
-    let done = tokio::select! {
-        done = &mut load => done,
+    let (told, path) = (out.clone(), folder.path().to_owned());
+    let done = until(stopped, move |stop| bench(&args, &path, stop, &told)).await?;
+    done.map_err(|error| Failure::refused("the engine could not be measured").because(&*error))
+}
+
+/// Works on a thread of its own, to the end or until somebody stops it.
+pub(super) async fn until(
+    stopped: impl Future<Output = ()>,
+    work: impl FnOnce(&Stop) -> anyhow::Result<()> + Send + 'static,
+) -> Result<anyhow::Result<()>, Failure> {
+    let stop = Stop::default();
+    let told = stop.clone();
+    let mut working = tokio::task::spawn_blocking(move || work(&told));
+    tokio::select! {
+        done = &mut working => {
+            done.map_err(|error| Failure::refused("the bench fell").because(&error))
+        }
         () = stopped => {
             stop.0.store(true, Ordering::Relaxed);
             // What is not at its end by then loses its files.
-            drop(tokio::time::timeout(STOP_PATIENCE, &mut load).await);
-            return Err(Failure::refused("stopped before there was a result"));
+            drop(tokio::time::timeout(STOP_PATIENCE, &mut working).await);
+            Err(Failure::refused("stopped before there was a result"))
         }
-    };
-    let done = done.map_err(|error| Failure::refused("the bench fell").because(&error))?;
-    done.map_err(|error| Failure::refused("the engine could not be measured").because(&*error))
+    }
 }
 
 fn bench(args: &EngineArgs, folder: &Path, stop: &Stop, out: &Out) -> anyhow::Result<()> {
@@ -154,8 +182,8 @@ fn bench(args: &EngineArgs, folder: &Path, stop: &Stop, out: &Out) -> anyhow::Re
     let vault = Arc::new(Vault::new(chance::bytes()));
     let store = open(args, folder)?;
     let engine = start(BATCH_BUILD, &store, &vault)?;
-    let mut payers = Payers::open(&engine, args, stop, out)?;
-    let mut load = Load::new(args, stop);
+    let mut payers = Payers::open(&engine, &args.opening()?, stop, out)?;
+    let mut load = Load::new(&args.mix(), stop);
     load.history(&engine, &mut payers, args.history, out)?;
     // With the batch size that was asked for; the engine that built is stopped as a crash would, which costs no snapshots.
     drop(engine);
@@ -163,7 +191,7 @@ fn bench(args: &EngineArgs, folder: &Path, stop: &Stop, out: &Out) -> anyhow::Re
 
     let (cpu, batches) = (cpu_us("self"), Batches::of_this_process());
     let bytes = journal_bytes(folder);
-    let run = load.measure(&engine, &mut payers, out)?;
+    let run = load.measure(&engine, &mut payers, args, out)?;
     let cpu_us = cpu_us("self") - cpu;
     let batches = Batches::of_this_process().since(&batches);
     let behind = Instant::now();

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use warifu_core::decide::{Command, Pay, Register, Standing};
 use warifu_core::limits::Limits;
 use warifu_issuer::engine::{Answer, Ask, Engine, Refused};
-use warifu_proto::code::Code;
+use warifu_proto::code::{Code, Prefix};
 use warifu_proto::id::{Id, MerchantId, PaymentKind, ReaderId};
 use warifu_proto::mac;
 use warifu_proto::message::Capture;
@@ -19,7 +19,7 @@ use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 
 use super::payers::{Payer, Payers};
-use super::{EngineArgs, Stop, lag, let_index_follow, prefix};
+use super::{EngineArgs, Stop, lag, let_index_follow};
 use crate::bench::meter::resident_mib;
 use crate::out::Out;
 
@@ -29,6 +29,7 @@ const CHUNK: u64 = 256;
 /// Steps from payer to payer: a prime, so that all have their turn and neighbours do not follow each other.
 const STRIDE: usize = 7919;
 const DEPTH_BUILD: usize = 8192;
+const DAY_MS: u64 = 24 * 3_600_000;
 /// Frames of which the mean size of an entry is taken.
 const FRAMES_READ: u64 = 256;
 const PRIMES: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
@@ -90,13 +91,20 @@ pub(super) struct Run {
     pub(super) resident_mib: u64,
 }
 
-pub(super) struct Load {
+/// What the payments are like.
+pub(in crate::bench) struct Mix {
+    pub(in crate::bench) merchants: u32,
+    /// Percent of the payments that go to one of them.
+    pub(in crate::bench) hot_share: Option<u32>,
+    /// Request ids in random order instead of in that of time.
+    pub(in crate::bench) random_ids: bool,
+}
+
+pub(in crate::bench) struct Load {
     merchants: Vec<MerchantId>,
     hot_share: Option<u64>,
     random_ids: bool,
-    depth: usize,
     stop: Stop,
-    seconds: u64,
     at: usize,
     random: u64,
     made: u64,
@@ -104,24 +112,23 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(args: &EngineArgs, stop: &Stop) -> Self {
+    pub(in crate::bench) fn new(mix: &Mix, stop: &Stop) -> Self {
         let merchant = |number: u32| MerchantId::from_raw((u128::from(number) + 1).to_be_bytes());
+        let today = clock::now().as_ms() / DAY_MS;
         Self {
-            merchants: (0..args.merchants).map(merchant).collect(),
-            hot_share: args.hot_share.map(u64::from),
-            random_ids: args.random_ids,
-            depth: args.in_flight as usize,
+            merchants: (0..mix.merchants).map(merchant).collect(),
+            hot_share: mix.hot_share.map(u64::from),
+            random_ids: mix.random_ids,
             stop: stop.clone(),
-            seconds: u64::from(args.seconds),
             at: 0,
             random: PRIMES[1],
             made: 0,
-            business_day: 20_000,
+            business_day: u32::try_from(today).unwrap_or_default(),
         }
     }
 
     /// Makes payments before the clock starts.
-    pub(super) fn history(
+    pub(in crate::bench) fn history(
         &mut self,
         engine: &Engine,
         payers: &mut Payers,
@@ -150,16 +157,18 @@ impl Load {
         &mut self,
         engine: &Engine,
         payers: &mut Payers,
+        args: &EngineArgs,
         out: &Out,
     ) -> anyhow::Result<Run> {
-        let mut pipe = Pipe::new(engine, self.depth, &self.stop);
+        let (depth, seconds) = (args.in_flight, u64::from(args.seconds));
+        let mut pipe = Pipe::new(engine, depth as usize, &self.stop);
         let first = *engine.committed().borrow() + 1;
         let (start, mut second) = (Instant::now(), Instant::now());
         let (mut paid, mut in_second, mut worst) = (0, 0, u64::MAX);
-        while start.elapsed().as_secs() < self.seconds {
+        while start.elapsed().as_secs() < seconds {
             let_index_follow(engine);
             let now = clock::now();
-            let chunk = CHUNK.min(self.depth as u64);
+            let chunk = CHUNK.min(u64::from(depth));
             for _ in 0..chunk {
                 self.one(&mut pipe, payers, now)?;
             }
@@ -189,13 +198,13 @@ impl Load {
         payers: &mut Payers,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let (signed_by, currency) = (payers.signed_by, payers.currency);
+        let &mut Payers { signed_by, prefix, currency, .. } = payers;
         let count = payers.all.len();
         let stride = if count.is_multiple_of(STRIDE) { 1 } else { STRIDE };
         self.at = (self.at + stride) % count;
         let payer = payers.all.get_mut(self.at).context("there are payers")?;
-        let code = Code::make(prefix(), payer.partition, &self.digits())?;
-        let statement = statement(payer, &code, currency.number, now);
+        let code = Code::make(prefix, payer.partition, &self.digits())?;
+        let statement = statement(payer, &code, prefix, currency.number, now);
         let digest = statement.digest();
         let partition = payer.partition;
         pipe.send(partition, Command::Register(Register { statement, digest, signed_by }))?;
@@ -206,7 +215,7 @@ impl Load {
             reader_standing: Standing::Active,
             request: self.request(now)?,
             digest: mac::first_16(digest),
-            locator: code.locator(prefix()),
+            locator: code.locator(prefix),
             code,
             amount: Money::new(1, currency.code)?,
             deadline_at: now.plus_ms(60_000),
@@ -263,11 +272,17 @@ impl Load {
     }
 }
 
-fn statement(payer: &mut Payer, code: &Code, currency_number: u16, now: Timestamp) -> Statement {
+fn statement(
+    payer: &mut Payer,
+    code: &Code,
+    prefix: Prefix,
+    currency_number: u16,
+    now: Timestamp,
+) -> Statement {
     payer.sequence += 1;
     Statement {
-        prefix: prefix(),
-        locator: code.locator(prefix()),
+        prefix,
+        locator: code.locator(prefix),
         lifetime_s: 60,
         sequence: payer.sequence,
         credential: payer.credential,

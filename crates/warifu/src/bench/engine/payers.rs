@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use warifu_core::decide::{Command, Invite, Link, OpenAccount, TopUp};
 use warifu_core::place::id_in;
 use warifu_issuer::engine::Engine;
-use warifu_proto::currency::{Currency, CurrencyCode};
+use warifu_proto::code::Prefix;
+use warifu_proto::currency::Currency;
 use warifu_proto::id::{AccountId, CredentialId, InvitationId};
 use warifu_proto::link::LinkKeys;
 use warifu_proto::message::AccountKind;
@@ -16,11 +16,9 @@ use warifu_server::{chance, clock};
 use zeroize::Zeroizing;
 
 use super::load::Pipe;
-use super::{EngineArgs, Stop, let_index_follow, prefix};
+use super::{Stop, let_index_follow};
 use crate::out::Out;
 
-/// As a new issuer has them.
-const PARTITIONS: u8 = 16;
 /// Commands under way while accounts are opened.
 const DEPTH: usize = 8192;
 /// So much that nobody runs out of it.
@@ -33,29 +31,37 @@ pub(super) struct Payer {
     pub(super) sequence: u32,
 }
 
+/// What accounts are opened.
+pub(in crate::bench) struct Opening {
+    pub(in crate::bench) accounts: u32,
+    /// They are spread over the first so many partitions.
+    pub(in crate::bench) partitions: u8,
+    pub(in crate::bench) prefix: Prefix,
+    pub(in crate::bench) currency: Currency,
+}
+
 /// All payers.
-pub(super) struct Payers {
+pub(in crate::bench) struct Payers {
     pub(super) all: Vec<Payer>,
     /// One terminal key for all: the engine never parses it, and making a million would take a minute.
     pub(super) signed_by: [u8; 64],
+    pub(super) prefix: Prefix,
     pub(super) currency: Currency,
 }
 
 impl Payers {
-    pub(super) fn open(
+    pub(in crate::bench) fn open(
         engine: &Engine,
-        args: &EngineArgs,
+        opening: &Opening,
         stop: &Stop,
         out: &Out,
     ) -> anyhow::Result<Self> {
-        let count = args.accounts;
-        let currency = Currency::iso(CurrencyCode::parse("JPY")?).context("JPY is a currency")?;
+        let &Opening { accounts: count, partitions, prefix, currency } = opening;
         let key = Arc::new(chance::key());
         let mut all = Vec::with_capacity(count as usize);
         let mut pipe = Pipe::new(engine, DEPTH, stop);
         for number in 0..count {
-            let partition =
-                if args.one_partition { 0 } else { u8::try_from(number % u32::from(PARTITIONS))? };
+            let partition = u8::try_from(number % u32::from(partitions))?;
             let now = clock::now();
             let account: AccountId = id_in(partition, now, chance::bytes());
             let request = |what: &str| RequestId::parse(&format!("{what}-{number:08}"));
@@ -77,10 +83,10 @@ impl Payers {
             let invite = Invite { account, invitation, secret: secret.clone() };
             pipe.send(partition, Command::Invite(invite))?;
             let keys = LinkKeys::derive(&secret, key.thumbprint());
-            let proof = keys.proof(prefix(), invitation, key.thumbprint());
+            let proof = keys.proof(prefix, invitation, key.thumbprint());
             let credential: CredentialId = id_in(partition, now, chance::bytes());
             let key = key.public().clone();
-            let link = Link { prefix: prefix(), invitation, key, proof, credential };
+            let link = Link { prefix, invitation, key, proof, credential };
             pipe.send(partition, Command::Link(link))?;
             all.push(Payer { credential, partition, code_key: keys.code_key, sequence: 0 });
             let_index_follow(engine);
@@ -89,6 +95,6 @@ impl Payers {
             }
         }
         pipe.drain()?;
-        Ok(Self { all, signed_by: key.public().xy(), currency })
+        Ok(Self { all, signed_by: key.public().xy(), prefix, currency })
     }
 }
