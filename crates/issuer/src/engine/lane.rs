@@ -14,10 +14,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use warifu_core::decide::{Command, Decision, OldPayment, Pay, Refusal, Reverse};
-use warifu_core::entry::{Digest, Entry, Fact};
+use warifu_core::decide::{Command, Decision, Pay, Refusal, Reverse};
+use warifu_core::entry::{Entry, Fact};
 use warifu_core::layout::Writer;
-use warifu_core::partition::{Answered, Partition, Remembered, WINDOW};
+use warifu_core::partition::{Answered, Partition, WINDOW};
 use warifu_core::payment::PaymentPlace;
 use warifu_core::undo::UndoLog;
 use warifu_core::vault::Vault;
@@ -27,10 +27,10 @@ use warifu_proto::time::Timestamp;
 use warifu_server::clock;
 
 use self::answers::{
-    account_state, broken, credential_state, entry_bytes, payment, refused, registered, rule,
-    unchanged, written,
+    account_state, credential_state, payment, refused, registered, rule, unchanged, written,
 };
 use self::commit::{Answers, Claim, Committer, Flight};
+use self::known::Known;
 use self::request_table::RequestTable;
 use super::parking::{Parked, Parking};
 use super::recover::{Folded, Recovered};
@@ -39,6 +39,7 @@ use crate::store::{Batch, EntryBytes, Head, Store};
 
 mod answers;
 mod commit;
+mod known;
 mod request_table;
 
 pub(crate) use answers::request_of;
@@ -105,17 +106,6 @@ pub struct Lane {
     refused_at: Option<Instant>,
     has_stopped: std::cell::Cell<bool>,
     told_age_at: Instant,
-}
-
-/// What is known of a request id.
-#[derive(Debug, Clone, Copy)]
-enum Known {
-    /// Nothing: it is new.
-    New,
-    /// A partition remembers it.
-    Recent(u8, Remembered),
-    /// It was answered by this entry, long ago.
-    Old(PaymentPlace),
 }
 
 /// A partition with what a batch changes about it.
@@ -294,30 +284,6 @@ impl Lane {
         Ok(&self.partitions.get(&partition).ok_or(Refused::NotFound)?.state)
     }
 
-    /// Where a request was answered, whatever its partition and age.
-    fn find_request(&self, caller: MerchantId, request: &RequestId) -> Known {
-        // A tuple of references can't be looked up in a map of tuples; cloning an id shares its text.
-        if let Some(partition) = self.requests.get(&(caller, request.clone())) {
-            let remembered =
-                self.partitions.get(&partition).and_then(|it| it.state.remembered(caller, request));
-            return remembered.map_or(Known::New, |it| Known::Recent(partition, it));
-        }
-        if self.forgotten.get(&caller).is_none_or(|greatest| request > greatest) {
-            return Known::New;
-        }
-        match self.store.find_request(caller, request) {
-            Ok(row) => row.map_or(Known::New, |row| {
-                let (partition, first_sequence) = (row.partition, row.sequence);
-                Known::Old(PaymentPlace { partition, first_sequence })
-            }),
-            Err(error) => {
-                // Not knowing whether a request was answered, nothing more may be decided.
-                self.stop("the index can't be read: restart when the disk is well", &error);
-                Known::New
-            }
-        }
-    }
-
     fn decide(&mut self, partition: u8, command: Command, reply: Reply, now: Timestamp) {
         if let Some(trouble) = self.trouble().or_else(|| self.index_trouble(partition)) {
             return refuse(reply, trouble);
@@ -374,14 +340,6 @@ impl Lane {
             return refuse(reply, "too many payments wait for their codes; try again in a moment");
         }
         self.decide_new(partition, Command::Pay(pay), reply.into(), now);
-    }
-
-    fn is_tombstone(&self, known: Known) -> Result<bool, Refused> {
-        match known {
-            Known::New => Ok(false),
-            Known::Recent(_, remembered) => Ok(remembered.answered == Answered::Tombstone),
-            Known::Old(place) => Ok(matches!(self.entry(place)?.fact, Fact::Tombstone(_))),
-        }
     }
 
     fn reverse(&mut self, partition: u8, mut wish: Reverse, reply: Reply, now: Timestamp) {
@@ -569,87 +527,6 @@ impl Lane {
         let age_s = oldest.map_or(0, |since| now.since_ms(since) / 1000);
         metrics::gauge!("warifu_payment_oldest_unresolved_age_seconds")
             .set(u32::try_from(age_s).unwrap_or(u32::MAX));
-    }
-
-    /// What stands under a request id that was answered before; nothing when it is new.
-    fn repeat(
-        &self,
-        known: Known,
-        digest: &Digest,
-        old: Option<&OldPayment>,
-        now: Timestamp,
-    ) -> Result<Option<Answer>, Refused> {
-        let conflict = || rule(Refusal::RequestIdConflict, now);
-        let (partition, sequence, before, first_sequence) = match known {
-            Known::New => return Ok(None),
-            Known::Recent(partition, it) => match it.answered {
-                Answered::Payment => (partition, it.sequence, it.digest, Some(it.sequence)),
-                Answered::Change { first_sequence } => {
-                    (partition, it.sequence, it.digest, Some(first_sequence))
-                }
-                Answered::Operator => (partition, it.sequence, it.digest, None),
-                Answered::Tombstone => return Err(conflict()),
-            },
-            Known::Old(place) => match &self.entry(place)?.fact {
-                Fact::Decided(it) => {
-                    (place.partition, place.first_sequence, it.digest, Some(place.first_sequence))
-                }
-                Fact::Changed(it) => match &it.request {
-                    Some((_, digest)) => (
-                        place.partition,
-                        place.first_sequence,
-                        *digest,
-                        Some(it.payment.first_sequence),
-                    ),
-                    None => return Err(Refused::NotFound),
-                },
-                Fact::AccountOpened(it) => (place.partition, place.first_sequence, it.digest, None),
-                Fact::ToppedUp(it) => (place.partition, place.first_sequence, it.digest, None),
-                Fact::Tombstone(_) => return Err(conflict()),
-                Fact::Invited(_)
-                | Fact::Linked(_)
-                | Fact::Unlinked(_)
-                | Fact::Registered(_)
-                | Fact::Withdrawn(_)
-                | Fact::AccountStood(_)
-                | Fact::CredentialStood(_)
-                | Fact::Limited(_) => return Err(Refused::NotFound),
-            },
-        };
-        if before != *digest {
-            return Err(conflict());
-        }
-        let state = self.state(partition)?;
-        let answer = match first_sequence {
-            Some(first) if first == sequence => Answer::Payment(payment(state, first, old)?),
-            Some(first) => Answer::Changed { payment: payment(state, first, old)?, sequence },
-            None => {
-                let place = PaymentPlace { partition, first_sequence: sequence };
-                let number = match &self.entry(place)?.fact {
-                    Fact::AccountOpened(it) => state.account_by_id(it.account).map(|it| it.0),
-                    Fact::ToppedUp(it) => Some(it.account_number),
-                    _ => None,
-                };
-                account_state(state, number.ok_or(Refused::NotFound)?)?
-            }
-        };
-        Ok(Some(answer))
-    }
-
-    /// An entry by its place: of this very batch, or of the journal.
-    fn entry(&self, place: PaymentPlace) -> Result<Entry, Refused> {
-        let in_batch = self
-            .batch
-            .entries
-            .iter()
-            .find(|it| it.partition == place.partition && it.sequence == place.first_sequence);
-        let bytes = match in_batch {
-            Some(entry) => entry.bytes.clone(),
-            None => entry_bytes(self.store.as_ref(), place)
-                .map_err(|error| broken(&error))?
-                .ok_or(Refused::NotFound)?,
-        };
-        Entry::decode(&bytes).map_err(|error| broken(&error.into()))
     }
 
     /// Memory forgets only what the index has: when that lags by a whole window, nothing more may be added.
