@@ -375,13 +375,13 @@ impl Sender {
             match self.leave(notices).await? {
                 Ok(results) => {
                     anyhow::ensure!(results.len() == count, "the hub answered for other notices");
-                    results.into_iter().for_each(count_result);
+                    tell(&results);
                     return Ok(count);
                 }
                 Err(status) => tracing::warn!(status, count, "the hub refused notices"),
             }
         }
-        count_result(NoticeResult::CredentialUnknown);
+        tell(&[NoticeResult::CredentialUnknown]);
         Ok(1)
     }
 
@@ -392,9 +392,13 @@ impl Sender {
         most: usize,
     ) -> anyhow::Result<Vec<NoticeRequest>> {
         let directory = (self.sources.directory)();
+        // All at once: the lane answers with its next commit, and one after the other would wait for as many commits.
+        let asked = due.iter().take(most);
+        let asked = asked.map(|it| self.addressee(it.entry.partition, it.credential_number));
+        let addressees = join_all(asked).await;
         let (mut notices, mut bytes) = (Vec::new(), BYTES_BESIDE_SEAL);
-        for due in due.iter().take(most) {
-            let notice = self.seal(due, &directory).await?;
+        for (due, addressee) in due.iter().zip(addressees) {
+            let notice = self.seal(due, &*addressee?, &directory)?;
             bytes += BYTES_BESIDE_SEAL + (notice.sealed.len() * 4).div_ceil(3);
             if bytes > BODY_MAX_BYTES && !notices.is_empty() {
                 break;
@@ -424,10 +428,14 @@ impl Sender {
         }
     }
 
-    async fn seal(&self, due: &Due, directory: &Directory) -> anyhow::Result<NoticeRequest> {
+    fn seal(
+        &self,
+        due: &Due,
+        addressee: &Addressee,
+        directory: &Directory,
+    ) -> anyhow::Result<NoticeRequest> {
         let partition = due.entry.partition;
-        let addressee = self.addressee(partition, due.credential_number).await?;
-        let text = self.text(due, &addressee, directory)?;
+        let text = self.text(due, addressee, directory)?;
         let mut plain = serde_json::to_vec(&text)?;
         if let (PaymentStatus::AwaitingPayer, Some(until)) = (text.status, text.expires_at) {
             plain = self.questions.keep(text.payment_id, &plain, until, clock::now())?;
@@ -464,16 +472,14 @@ impl Sender {
     }
 }
 
-fn count_result(result: NoticeResult) {
-    match result {
-        // A conflict: the number is taken by an earlier try of this very notice, sealed with another nonce.
-        NoticeResult::Stored | NoticeResult::Conflict => {
-            metrics::counter!("warifu_notices_sent_total").increment(1);
-        }
-        NoticeResult::CredentialUnknown => {
-            metrics::counter!("warifu_notices_refused_total").increment(1);
-            tracing::warn!("the hub does not take a notice; it is left out");
-        }
+fn tell(results: &[NoticeResult]) {
+    // A conflict: the number is taken by an earlier try of this very notice, sealed with another nonce.
+    let is_refused = |it: &&NoticeResult| **it == NoticeResult::CredentialUnknown;
+    let refused = results.iter().filter(is_refused).count();
+    metrics::counter!("warifu_notices_sent_total").increment((results.len() - refused) as u64);
+    if refused > 0 {
+        metrics::counter!("warifu_notices_refused_total").increment(refused as u64);
+        tracing::warn!(refused, "the hub does not take some notices; they are left out");
     }
 }
 
