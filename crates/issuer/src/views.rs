@@ -2,6 +2,7 @@
 //! may lag, and can be thrown away: without `views.db` they are made again from the first entry. Nothing in the engine
 //! reads them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -405,16 +406,45 @@ fn catch_up(writer: &mut Connection, store: &dyn Store, prefix: Prefix) -> anyho
         let Some(last) = frames.last() else { return Ok(position) };
         let reached = last.last_position();
         let transaction = writer.transaction()?;
+        let mut owed = Owed::default();
         for frame in &frames {
-            view_frame(&transaction, frame, prefix)?;
+            view_frame(&transaction, frame, prefix, &mut owed)?;
         }
+        owed.write(&transaction)?;
         transaction.prepare_cached("UPDATE cursor SET position = ?1")?.execute([reached])?;
         transaction.commit()?;
         position = reached;
     }
 }
 
-fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Result<()> {
+/// What came to merchants in one transaction. Many payments of a moment are the same merchant's.
+#[derive(Default)]
+struct Owed(BTreeMap<(MerchantId, CurrencyCode), i64>);
+
+impl Owed {
+    fn add(&mut self, merchant: (MerchantId, CurrencyCode), minor: i64) -> anyhow::Result<()> {
+        let sum = self.0.entry(merchant).or_default();
+        *sum = sum.checked_add(minor).context("a merchant is owed too much")?;
+        Ok(())
+    }
+
+    fn write(self, to: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut add = to.prepare_cached(
+            "INSERT INTO merchant_balance VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET minor = minor + excluded.minor",
+        )?;
+        for ((merchant, currency), minor) in self.0 {
+            add.execute(params![merchant.to_string(), currency.as_str(), minor])?;
+        }
+        Ok(())
+    }
+}
+
+fn view_frame(
+    to: &Transaction<'_>,
+    frame: &Frame,
+    prefix: Prefix,
+    owed: &mut Owed,
+) -> anyhow::Result<()> {
     for (position, bytes) in (frame.position..).zip(&frame.entries) {
         let entry = Entry::decode(&bytes.bytes)?;
         let partition = entry.partition;
@@ -434,7 +464,7 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
                     entry.at.as_ms()
                 ])?;
             }
-            Fact::ToppedUp(it) => post(to, partition, &it.legs, None)?,
+            Fact::ToppedUp(it) => post(to, partition, &it.legs, None, owed)?,
             Fact::Invited(it) => {
                 to.prepare_cached("INSERT INTO invitation VALUES (?1, ?2)")?
                     .execute(params![it.invitation.raw(), it.account_number])?;
@@ -457,7 +487,7 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
                 stand_credential(to, partition, it.credential_number, standing)?;
             }
             Fact::AccountStood(it) => {
-                post(to, partition, &it.legs, None)?;
+                post(to, partition, &it.legs, None, owed)?;
                 let standing = standing_name(it.standing);
                 to.prepare_cached(
                     "UPDATE account SET standing = ?3 WHERE partition = ?1 AND number = ?2",
@@ -465,9 +495,9 @@ fn view_frame(to: &Transaction<'_>, frame: &Frame, prefix: Prefix) -> anyhow::Re
                 .execute(params![partition, it.account_number, standing])?;
             }
             Fact::Registered(_) | Fact::Withdrawn(_) | Fact::Tombstone(_) | Fact::Limited(_) => {}
-            Fact::Changed(it) => view_change(to, position, prefix, partition, it)?,
+            Fact::Changed(it) => view_change(to, position, prefix, partition, it, owed)?,
             Fact::Decided(it) => {
-                post(to, partition, &it.legs, Some((it.merchant, it.currency)))?;
+                post(to, partition, &it.legs, Some((it.merchant, it.currency)), owed)?;
                 let reserved = Payment::left_by(&entry).map_or(0, |it| it.reserved_minor());
                 if let (Some(matched), 1..) = (it.matched, reserved) {
                     let reserved = i64::try_from(reserved)?;
@@ -540,6 +570,7 @@ fn view_change(
     prefix: Prefix,
     partition: u8,
     it: &Changed,
+    owed: &mut Owed,
 ) -> anyhow::Result<()> {
     let payment = &it.payment;
     let id = payment.id(prefix, partition).to_string();
@@ -553,7 +584,7 @@ fn view_change(
     {
         reserve(to, partition, credential, -i64::try_from(payment.amount_minor)?)?;
     }
-    post(to, partition, &it.legs, Some((payment.merchant, payment.currency)))?;
+    post(to, partition, &it.legs, Some((payment.merchant, payment.currency)), owed)?;
     to.prepare_cached("UPDATE payment SET status = ?2, rejection = ?3, captured_minor = ?4, refunded_minor = ?5 WHERE payment_id = ?1")?
         .execute(params![
             id,
@@ -596,6 +627,7 @@ fn post(
     partition: u8,
     legs: &[Leg],
     merchant: Option<(MerchantId, CurrencyCode)>,
+    owed: &mut Owed,
 ) -> anyhow::Result<()> {
     for leg in legs {
         let amount = i64::try_from(leg.amount_minor)?;
@@ -608,10 +640,7 @@ fn post(
                 to.prepare_cached("UPDATE account SET balance_minor = balance_minor + ?3 WHERE partition = ?1 AND number = ?2")?
                     .execute(params![partition, number, change])?;
             }
-            (Holder::Merchant, Some((merchant, currency))) => {
-                to.prepare_cached("INSERT INTO merchant_balance VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET minor = minor + excluded.minor")?
-                    .execute(params![merchant.to_string(), currency.as_str(), change])?;
-            }
+            (Holder::Merchant, Some(merchant)) => owed.add(merchant, change)?,
             (Holder::Merchant | Holder::World, _) => {}
         }
     }
