@@ -94,6 +94,7 @@ pub(super) struct AccountLine {
     pub(super) reserved_minor: u64,
     pub(super) floor_minor: i64,
     pub(super) currency: u16,
+    pub(super) opened_at: Timestamp,
     pub(super) standing: AccountStanding,
     pub(super) day: u32,
     pub(super) spent_minor: u64,
@@ -121,7 +122,7 @@ pub(super) struct Book {
     business_day: u32,
     pub(super) accounts: Vec<AccountLine>,
     pub(super) credentials: Vec<CredentialLine>,
-    invitations: HashMap<InvitationId, u32>,
+    pub(super) invitations: HashMap<InvitationId, u32>,
     /// By currency number.
     pub(super) merchants: BTreeMap<(MerchantId, u16), i128>,
     pub(super) world: BTreeMap<u16, i128>,
@@ -230,6 +231,7 @@ impl Book {
             Fact::AccountOpened(it) => self.accounts.push(AccountLine {
                 floor_minor: it.floor_minor,
                 currency: it.currency.number,
+                opened_at: entry.at,
                 ..AccountLine::default()
             }),
             Fact::ToppedUp(it) => self.post(&it.legs, None, it.account_number)?,

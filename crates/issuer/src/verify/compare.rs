@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use warifu_core::partition::Partition;
-use warifu_proto::id::MerchantId;
+use warifu_proto::id::{InvitationId, MerchantId};
+use warifu_proto::time::Timestamp;
 
 use super::books::Books;
 use super::files::Files;
@@ -187,6 +188,8 @@ impl Work<'_> {
             return Ok(false);
         }
         self.view_accounts(files)?;
+        self.view_invitations(files)?;
+        self.view_credentials(files)?;
         self.view_payments(files)?;
         self.view_changes(files)?;
         self.view_merchants(files)?;
@@ -196,7 +199,8 @@ impl Work<'_> {
     fn view_accounts(&mut self, files: &Files) -> anyhow::Result<()> {
         let (books, folded, report) = (&self.books, &self.folded, &mut self.report);
         let mut rows = 0;
-        let select = "SELECT partition, number, account_id, balance_minor, reserved_minor, floor_minor, standing, credentials FROM account";
+        let select = "SELECT partition, number, account_id, balance_minor, reserved_minor, floor_minor, standing, credentials,
+            kind, currency, exponent, opened_at_ms FROM account";
         for_each(&files.views, select, |row| {
             let (partition, number): (u8, u32) = (row.get(0)?, row.get(1)?);
             let at = usize::try_from(number).unwrap_or(usize::MAX);
@@ -206,15 +210,21 @@ impl Work<'_> {
             rows += 1;
             let money: (i64, u64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
             let (standing, credentials): (String, i64) = (row.get(6)?, row.get(7)?);
-            let agrees = account.is_some_and(|it| it.id.to_string() == id)
-                && line.is_some_and(|line| {
-                    (i128::from(money.0), money.1, money.2)
-                        == (line.balance_minor, line.reserved_minor, line.floor_minor)
-                        && standing == standing_name(line.standing)
-                        && credentials == line.credentials
-                });
+            let (kind, code, exponent): (String, String, u8) =
+                (row.get(8)?, row.get(9)?, row.get(10)?);
+            let opened_at = Timestamp::from_ms(row.get(11)?);
+            let agrees = account.is_some_and(|it| {
+                it.id.to_string() == id
+                    && serde_json::to_value(it.kind).is_ok_and(|it| it == *kind)
+                    && (it.currency.code.as_str(), it.currency.exponent) == (&*code, exponent)
+            }) && line.is_some_and(|line| {
+                (i128::from(money.0), money.1, money.2)
+                    == (line.balance_minor, line.reserved_minor, line.floor_minor)
+                    && standing == standing_name(line.standing)
+                    && (credentials, opened_at) == (line.credentials, line.opened_at)
+            });
             report.expect(agrees, || {
-                format!("views: account {id} has {money:?}, {standing}, {credentials} terminals; in the books {line:?}")
+                format!("views: account {id}, {kind} in {code} of {exponent} digits since {opened_at}, has {money:?}, {standing}, {credentials} terminals; in the books {line:?}")
             });
             Ok(())
         })?;
@@ -222,6 +232,31 @@ impl Work<'_> {
         let known = u64::try_from(known)?;
         report.expect(rows == known, || format!("views: {rows} accounts of {known}"));
         report.count("view rows", rows);
+        Ok(())
+    }
+
+    fn view_invitations(&mut self, files: &Files) -> anyhow::Result<()> {
+        let (books, report) = (&self.books, &mut self.report);
+        let mut rows = 0;
+        for_each(&files.views, "SELECT invitation, account_number FROM invitation", |row| {
+            let (id, account): ([u8; 16], u32) = (row.get(0)?, row.get(1)?);
+            let id = InvitationId::from_raw(id);
+            let known = books.partitions.values().find_map(|it| it.invitations.get(&id));
+            rows += 1;
+            report.expect(known == Some(&account), || {
+                format!("views: invitation {id} to account {account}; in the books {known:?}")
+            });
+            Ok(())
+        })?;
+        let known: usize = books.partitions.values().map(|it| it.invitations.len()).sum();
+        let known = u64::try_from(known)?;
+        report.expect(rows == known, || format!("views: {rows} invitations of {known}"));
+        report.count("view rows", rows);
+        Ok(())
+    }
+
+    fn view_credentials(&mut self, files: &Files) -> anyhow::Result<()> {
+        let (books, folded, report) = (&self.books, &self.folded, &mut self.report);
         let mut rows = 0;
         for_each(
             &files.views,

@@ -99,7 +99,12 @@ fn settled(engine: &Engine, views: &Views) {
 }
 
 /// File, damage, and what is told of it.
-const DAMAGES: [(&str, &str, &str); 32] = [
+const DAMAGES: [(&str, &str, &str); 37] = [
+    ("views.db", "UPDATE account SET kind = 'credit'", "views: account"),
+    ("views.db", "UPDATE account SET currency = 'XTS'", "views: account"),
+    ("views.db", "UPDATE account SET exponent = exponent + 1", "views: account"),
+    ("views.db", "UPDATE account SET opened_at_ms = opened_at_ms + 1", "views: account"),
+    ("views.db", "UPDATE invitation SET account_number = account_number + 1", "views: invitation"),
     ("views.db", "UPDATE account SET balance_minor = balance_minor + 1", "views: account"),
     ("views.db", "UPDATE account SET reserved_minor = 0", "views: account"),
     (
