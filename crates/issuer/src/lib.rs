@@ -217,6 +217,8 @@ async fn open_books(
     prefix: Prefix,
     vault: Arc<Vault>,
 ) -> anyhow::Result<(Arc<Engine>, Arc<texts::Texts>)> {
+    // Before anything is counted.
+    telemetry::metrics_handle();
     let data = data.to_owned();
     tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let store = engine::open_store(&data, prefix)?;

@@ -44,6 +44,8 @@ const TABLES: &[&str] = &["
 "];
 /// How much of the journal goes into one transaction, in bytes.
 const READ_BYTES: usize = 1 << 20;
+/// Entries that are not worth a transaction of their own under load: they go with what comes in [`IDLE`].
+const TOGETHER: u64 = 4096;
 /// How often the journal is looked at.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -159,14 +161,11 @@ impl Views {
             let store = engine.store();
             let committed = engine.committed();
             // How far the views have got is known after the first look.
-            let mut position = 0;
+            let mut reached = None;
             while !stopped.load(Ordering::Acquire) {
-                let behind = committed.borrow().saturating_sub(position);
-                metrics::gauge!("warifu_view_lag_entries")
-                    .set(u32::try_from(behind).unwrap_or(u32::MAX));
-                if behind > 0 {
-                    match catch_up(&mut writer, store.as_ref(), prefix) {
-                        Ok(reached) => position = reached,
+                if reached != Some(*committed.borrow()) {
+                    match follow(&mut writer, store.as_ref(), prefix, READ_BYTES) {
+                        Ok(position) => reached = Some(position),
                         Err(error) => {
                             tracing::error!(
                                 error = format!("{error:#}"),
@@ -176,7 +175,13 @@ impl Views {
                         }
                     }
                 }
-                std::thread::sleep(IDLE);
+                // After every part: a long journal takes minutes, and somebody may watch, or wish to stop.
+                let behind = committed.borrow().saturating_sub(reached.unwrap_or_default());
+                metrics::gauge!("warifu_view_lag_entries")
+                    .set(u32::try_from(behind).unwrap_or(u32::MAX));
+                if behind < TOGETHER {
+                    std::thread::sleep(IDLE);
+                }
             }
         })?;
         Ok(Self { reader, stopping, thread: Mutex::new(Some(thread)) })
@@ -398,23 +403,26 @@ fn position(views: &Connection) -> rusqlite::Result<u64> {
     views.prepare_cached("SELECT position FROM cursor")?.query_row([], |row| row.get(0))
 }
 
-/// Brings the views to the end of the journal; says how far they have got.
-fn catch_up(writer: &mut Connection, store: &dyn Store, prefix: Prefix) -> anyhow::Result<u64> {
-    let mut position = position(writer)?;
-    loop {
-        let frames = store.read(position + 1, READ_BYTES)?;
-        let Some(last) = frames.last() else { return Ok(position) };
-        let reached = last.last_position();
-        let transaction = writer.transaction()?;
-        let mut owed = Owed::default();
-        for frame in &frames {
-            view_frame(&transaction, frame, prefix, &mut owed)?;
-        }
-        owed.write(&transaction)?;
-        transaction.prepare_cached("UPDATE cursor SET position = ?1")?.execute([reached])?;
-        transaction.commit()?;
-        position = reached;
+/// Shows the next part of the journal in one transaction, and says up to where the views are now.
+fn follow(
+    writer: &mut Connection,
+    store: &dyn Store,
+    prefix: Prefix,
+    bytes_max: usize,
+) -> anyhow::Result<u64> {
+    let position = position(writer)?;
+    let frames = store.read(position + 1, bytes_max)?;
+    let Some(last) = frames.last() else { return Ok(position) };
+    let reached = last.last_position();
+    let transaction = writer.transaction()?;
+    let mut owed = Owed::default();
+    for frame in &frames {
+        view_frame(&transaction, frame, prefix, &mut owed)?;
     }
+    owed.write(&transaction)?;
+    transaction.prepare_cached("UPDATE cursor SET position = ?1")?.execute([reached])?;
+    transaction.commit()?;
+    Ok(reached)
 }
 
 /// What came to merchants in one transaction. Many payments of a moment are the same merchant's.

@@ -101,6 +101,26 @@ async fn the_views_show_what_the_journal_says() {
     views.stop();
 }
 
+/// A stop and the lag's metric wait for one part of the journal, not for all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_followed_part_by_part() {
+    let (store, folder) = (model(), tempfile::tempdir().unwrap());
+    let engine = start(&store);
+    trade(&engine).await;
+    let mut writer = open(&folder.path().join("views.db")).unwrap();
+    let mut reached = 0;
+    for part in store.read(1, usize::MAX).unwrap() {
+        reached = follow(&mut writer, store.as_ref(), prefix(), 1).unwrap();
+        assert_eq!(reached, part.last_position());
+    }
+    assert_eq!(reached, *engine.committed().borrow());
+    let in_parts = dump(folder.path());
+    let whole = tempfile::tempdir().unwrap();
+    let mut writer = open(&whole.path().join("views.db")).unwrap();
+    follow(&mut writer, store.as_ref(), prefix(), usize::MAX).unwrap();
+    assert_eq!(dump(whole.path()), in_parts);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_go_on_where_the_page_before_ended() {
     let (store, folder) = (model(), tempfile::tempdir().unwrap());
