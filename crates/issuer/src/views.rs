@@ -381,6 +381,8 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
     let writer = db::open(path, Durability::Normal)
         .with_context(|| format!("cannot open {}", path.display()))?;
     db::migrate(&writer, TABLES)?;
+    // In KiB: each payment meets its account and its terminal, wherever in their tables these lie.
+    writer.pragma_update(None, "cache_size", -32_768)?;
     Ok(writer)
 }
 
